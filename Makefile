@@ -1,0 +1,58 @@
+# Every target sets up what it needs: the environment is built once, from the lock file, by pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DATA ?= slaegan-data
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check format bench lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed; this is " + sys.version + ". Say make PYTHON=python3.12, for example.")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(STAMP) ## Build the environment in .venv from the lock file
+
+demo: $(STAMP) ## Train on the bundled pictures; results in demo-output/
+	$(BIN)/slaegan demo --output demo-output
+
+up: $(STAMP) ## Start the whole stack, data in DATA=slaegan-data
+	$(BIN)/slaegan up --data $(DATA)
+
+test: $(STAMP) ## Run every test that this machine can run
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## Lint, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Format the code and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Time a training step; one JSON object a line
+	$(BIN)/python -P benchmarks/train_step.py
+
+COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --constraint requirements/pins.txt \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+# pip-compile lists this project itself where an extra refers to another; a lock file names only what it stands on.
+DROP_SELF = sed -i '/^slaegan @/d; /^\# WARNING: pip install will require/d; /^\# Consider using a hashable URL/d'
+lock: $(STAMP) ## Renew the lock files from pyproject.toml (UPGRADE=--upgrade for newer versions)
+	$(COMPILE) $(UPGRADE) --extra dev --output-file requirements/dev.txt pyproject.toml
+	for part in api worker; do \
+	  $(COMPILE) --constraint requirements/dev.txt --extra $$part --output-file requirements/$$part.txt pyproject.toml; \
+	done
+	$(DROP_SELF) requirements/dev.txt requirements/api.txt requirements/worker.txt
+
+clean: ## Remove caches and demo-output (not your data)
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build demo-output
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,81 @@
+"""The Celery application, configured so that a message is only a wake-up hint.
+
+Postgres holds the queue; losing, doubling or delaying a message is harmless. What each setting is for:
+
+- acks early, no redelivery: Redis would redeliver a long task while it still runs; the lease does that work.
+- no prefetch: an early ack still reserves one message behind a long task.
+- no result backend: state lives in Postgres.
+- reconnect for ever, and cancel nothing on a lost connection: a broker's blip must stop no training.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any, Literal
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from core.settings import settings
+
+logger = logging.getLogger(__name__)
+
+VISIBILITY_TIMEOUT_S = 43_200
+
+
+@cache
+def celery_app() -> Celery:
+    """The application of this process; connects on first use."""
+    app = Celery("slaegan", broker=settings().celery_broker_url())
+    app.conf.update(
+        task_acks_late=False,
+        task_reject_on_worker_lost=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_max_retries=None,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "socket_connect_timeout": 2,
+        },
+        visibility_timeout=VISIBILITY_TIMEOUT_S,
+        task_ignore_result=True,
+        task_default_queue="control",
+        task_routes={f"worker.tasks.{name}": {"queue": name} for name in ("train", "metrics")},
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        enable_utc=True,
+        timezone="UTC",
+        beat_schedule={
+            # A sweep that nobody took before the next one is due is of no use.
+            "sweep": {
+                "task": "worker.tasks.sweep",
+                "schedule": settings().sweep_s,
+                "options": {"expires": settings().sweep_s, "queue": "control"},
+            }
+        },
+        imports=("worker.tasks",),
+    )
+    return app
+
+
+def wake(kind: Literal["train", "metrics"], *, times: int = 1) -> None:
+    """Hint to the workers that something is queued. Never fails: the sweep replaces hints that got lost.
+
+    Args:
+        kind: which queue has work.
+        times: how many workers to wake.
+    """
+    policy: dict[str, Any] = {
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.1,
+        "interval_max": 0.1,
+    }
+    try:
+        for _ in range(times):
+            celery_app().send_task(f"worker.tasks.{kind}", queue=kind, retry=True, retry_policy=policy)
+    except OperationalError as error:
+        logger.warning("The broker took no %s hint (the sweep sends it again): %s", kind, error)

@@ -1,0 +1,265 @@
+"""Unpack an upload's archive into a scratch folder, trusting nothing in it.
+
+Entries go to files that we name ourselves, so that no name in an archive ever becomes a path. A hostile archive is
+refused as a whole (ArchiveRejected); what is merely no picture is found out later, file by file.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import re
+import stat
+import struct
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from functools import partial
+from typing import IO, TYPE_CHECKING, Literal, NoReturn, cast
+
+from core.datasets.archive_readers import CHUNK_BYTES, CappedFile, ForwardReader, decompressed
+from core.datasets.scratch import disk_errors, require_space
+from core.errors import ArchiveRejected
+from core.schemas.datasets import Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from core.settings import Settings
+
+MAX_DEPTH = 3
+# Small entries may shrink well for honest reasons (a white canvas); volume is what harms.
+BOMB_FLOOR_BYTES = 1024 * 1024
+_DIRECTORY_BYTES_PER_ENTRY = 256
+_HOSTILE_NAME = re.compile(r"^/|^[A-Za-z]:|\\|\x00|(^|/)\.\.(/|$)")
+_IGNORED_NAMES = {"__macosx", "thumbs.db", "desktop.ini"}
+_ENCRYPTED = 0x1 | 0x40
+# What the standard library's readers raise on damaged input.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,  # and NotImplementedError, RecursionError
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of an upload that may be a picture: its sanitised relative name, and where its bytes are."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    found: list[Found] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+def kind_of(path: Path) -> Literal["zip", "tar"] | None:
+    """Tell an archive by its first bytes; None for anything else.
+
+    The end of the file does not count: a picture with a zip behind it is a picture.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")) or head[257:262] == b"ustar":
+        return "tar"
+    return None
+
+
+def unpack(path: Path, *, archive: str, folder: Path, limits: Settings) -> Unpacked:
+    """Unpack every file that may be a picture.
+
+    Args:
+        path: a file of which `kind_of` says that it is an archive.
+        archive: its name, for messages.
+        folder: an empty one, for the files.
+        limits: max_archive_entries, max_picture_bytes, max_unpacked_bytes, max_unpack_ratio.
+
+    Raises:
+        ArchiveRejected: the archive is hostile or broken.
+        StoreFull: the scratch disk is full.
+    """
+    unpacking = _Unpacking(archive, folder=folder, limits=limits)
+    try:
+        if kind_of(path) == "zip":
+            unpacking.zip(path)
+        else:
+            unpacking.tar(path)
+    except _DAMAGE as error:
+        raise ArchiveRejected(
+            f"{archive} is refused: it is damaged, or no archive ({sanitised(str(error))}).",
+            archive=archive,
+            reason="damaged",
+        ) from error
+    return unpacking.result
+
+
+def sanitised(name: str) -> str:
+    """A name fit to be shown and stored: no control characters, no lone surrogates, at most 255 characters."""
+    shown = "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") else c for c in name
+    )
+    return unicodedata.normalize("NFC", shown)[-255:]
+
+
+class _Unpacking:
+    """One archive on its way into a folder."""
+
+    def __init__(self, archive: str, *, folder: Path, limits: Settings) -> None:
+        self.result = Unpacked()
+        self._archive = archive
+        self._folder = folder
+        self._limits = limits
+        self._names: set[str] = set()
+
+    def zip(self, path: Path) -> None:
+        piece_bytes = max(CHUNK_BYTES, self._limits.max_archive_entries * _DIRECTORY_BYTES_PER_ENTRY)
+        with CappedFile(io.FileIO(path), piece_bytes=piece_bytes) as file, zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            self._check_count(len(entries))
+            self._check_total(sum(entry.file_size for entry in entries))
+            for entry in entries:
+                self._check_zip_entry(entry)
+            for entry in entries:
+                if self._wanted(entry.filename, is_folder=entry.is_dir(), size_bytes=entry.file_size):
+                    self._save_zipped(archive, entry)
+
+    def tar(self, path: Path) -> None:
+        packed_bytes = path.stat().st_size
+
+        def on_position(position: int) -> None:
+            self._check_total(position)
+            self._check_ratio(position, packed_bytes=packed_bytes)
+
+        with path.open("rb") as file:
+            reader = ForwardReader(decompressed(file), on_position=on_position)
+            # tarfile asks for read, seek and tell only.
+            with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r:") as archive:
+                for count, member in enumerate(archive, start=1):
+                    self._check_count(count)
+                    self._check_member(member)
+                    if self._wanted(member.name, is_folder=member.isdir(), size_bytes=member.size):
+                        open_member = partial(archive.extractfile, member)
+                        self._save(
+                            member.name, cast("Callable[[], IO[bytes]]", open_member), size_bytes=member.size
+                        )
+
+    def _refuse(self, why: str, *, reason: str, entry: str | None = None) -> NoReturn:
+        if entry is None:
+            raise ArchiveRejected(f"{self._archive} is refused: {why}.", archive=self._archive, reason=reason)
+        shown = sanitised(entry)
+        raise ArchiveRejected(
+            f"{self._archive} is refused: its entry {shown!r} {why}.",
+            archive=self._archive,
+            reason=reason,
+            entry=shown,
+        )
+
+    def _check_count(self, count: int) -> None:
+        if count > self._limits.max_archive_entries:
+            self._refuse(
+                f"it has more than {self._limits.max_archive_entries} entries", reason="too_many_entries"
+            )
+
+    def _check_total(self, unpacked_bytes: int) -> None:
+        if unpacked_bytes > self._limits.max_unpacked_bytes:
+            self._refuse(
+                f"unpacked it is larger than {self._limits.max_unpacked_bytes} bytes",
+                reason="unpacked_too_large",
+            )
+
+    def _check_ratio(self, unpacked_bytes: int, *, packed_bytes: int, entry: str | None = None) -> None:
+        ratio = self._limits.max_unpack_ratio
+        if unpacked_bytes > max(BOMB_FLOOR_BYTES, ratio * packed_bytes):
+            self._refuse(f"unpacks to more than {ratio} times its size", reason="ratio", entry=entry)
+
+    def _check_zip_entry(self, entry: zipfile.ZipInfo) -> None:
+        # zipfile cuts filename at a NUL; orig_filename is what the archive says.
+        self._check_name(entry.orig_filename)
+        if entry.flag_bits & _ENCRYPTED:
+            self._refuse(
+                "is encrypted: send the archive without a password", reason="encrypted", entry=entry.filename
+            )
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            self._refuse("is a link or a device, not a file", reason="link", entry=entry.filename)
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+            # LZMA is left out on purpose: its decoder takes as much memory as the entry asks for.
+            self._refuse(
+                "is packed in a way that is not taken: use deflate",
+                reason="compression",
+                entry=entry.filename,
+            )
+        self._check_ratio(entry.file_size, packed_bytes=entry.compress_size, entry=entry.filename)
+
+    def _check_member(self, member: tarfile.TarInfo) -> None:
+        self._check_name(member.name)
+        if member.issparse() or not (member.isfile() or member.isdir()):
+            self._refuse("is a link or a device, not a file", reason="link", entry=member.name)
+
+    def _check_name(self, name: str) -> None:
+        if _HOSTILE_NAME.search(name):
+            self._refuse("has a name that leaves the folder", reason="unsafe_path", entry=name)
+
+    def _wanted(self, name: str, *, is_folder: bool, size_bytes: int) -> bool:
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if is_folder or any(part.startswith(".") or part.lower() in _IGNORED_NAMES for part in parts):
+            return False
+        if len(parts) - 1 > MAX_DEPTH:
+            self._refuse(f"lies deeper than {MAX_DEPTH} folders", reason="too_deep", entry=name)
+        if name in self._names:
+            self._reject(
+                name, code="duplicate_name", reason="An earlier entry of the archive has the same name."
+            )
+            return False
+        self._names.add(name)
+        if size_bytes > self._limits.max_picture_bytes:
+            self._reject(
+                name,
+                code="too_large",
+                reason=f"The file has {size_bytes} bytes; a picture may have {self._limits.max_picture_bytes}.",
+            )
+            return False
+        return True
+
+    def _save_zipped(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+        """Entries of a zip stand alone: a damaged one costs no other."""
+        try:
+            self._save(entry.filename, partial(archive.open, entry), size_bytes=entry.file_size)
+        except _DAMAGE as error:
+            self._reject(entry.filename, code="damaged", reason=f"The entry cannot be unpacked ({error}).")
+
+    def _save(self, name: str, open_entry: Callable[[], IO[bytes]], *, size_bytes: int) -> None:
+        """Copy an entry to a file of its own. Both parsers hand out no more than the size that was checked."""
+        require_space(self._folder, size_bytes)
+        path = self._folder / f"{len(self.result.found):06d}"
+        with disk_errors():
+            writer = path.open("wb")
+        with writer, open_entry() as reader:
+            while chunk := reader.read(CHUNK_BYTES):
+                with disk_errors():
+                    writer.write(chunk)
+                    writer.flush()
+        self.result.found.append(Found(_shown(name), path))
+
+    def _reject(self, name: str, *, code: str, reason: str) -> None:
+        self.result.rejected.append(Rejection(name=_shown(name), code=code, reason=reason))
+
+
+def _shown(name: str) -> str:
+    return sanitised("/".join(part for part in name.split("/") if part not in ("", ".")))

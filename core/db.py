@@ -1,0 +1,75 @@
+"""The database: one engine a process, sessions, migrations."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import DateTime, Engine, MetaData, create_engine
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+
+from core.settings import settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.pool import Pool
+
+
+class Base(DeclarativeBase):
+    """All tables; names of constraints follow one rule, so that migrations can address them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(none_as_null=True),
+        list[Any]: JSONB(none_as_null=True),
+    }
+
+
+def make_engine(url: str, *, poolclass: type[Pool] | None = None) -> Engine:
+    """An engine that notices dead connections, and gives up on an absent server after 5 s.
+
+    Args:
+        url: postgresql+psycopg://…
+        poolclass: NullPool for a process that forks.
+    """
+    pooling: dict[str, Any] = {"poolclass": poolclass} if poolclass else {"pool_size": 10, "max_overflow": 20}
+    return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, **pooling)
+
+
+@cache
+def sessions() -> sessionmaker[Session]:
+    """The session factory of this process, on the configured database; made on first use, after any fork."""
+    return sessionmaker(make_engine(settings().database_url), expire_on_commit=False)
+
+
+def migrate(url: str, *, revision: str = "head") -> None:
+    """Bring a database to a revision; `base` takes everything down again.
+
+    Args:
+        url: postgresql+psycopg://…
+        revision: head, base, or a revision's id.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(files("migrations")))
+    config.attributes["url"] = url
+    if revision == "base":
+        command.downgrade(config, revision)
+    else:
+        command.upgrade(config, revision)
+
+
+if __name__ == "__main__":
+    migrate(settings().database_url)

@@ -1,0 +1,188 @@
+"""The one tree of errors: the API renders them, the worker stores them, the client raises them again.
+
+SlaeganError
+├── RequestError               the caller can mend it
+│   ├── InvalidRequest         422  a value is wrong
+│   │   ├── DatasetUnusable    422  too few usable pictures
+│   │   └── ArchiveRejected    422  a hostile or broken archive
+│   ├── Unauthenticated        401
+│   ├── Forbidden              403  the key lacks the scope
+│   ├── NotFound               404  also what belongs to another tenant
+│   ├── MethodNotAllowed       405
+│   ├── Conflict               409  the state does not allow it
+│   ├── TooLarge               413
+│   ├── UnsupportedMedia       415
+│   ├── RangeNotSatisfiable    416  the file does not reach that far
+│   └── RateLimited            429
+├── InfrastructureError        the service's surroundings are at fault
+│   ├── DatabaseUnavailable    503
+│   ├── BrokerUnavailable      503
+│   ├── StoreUnavailable       503
+│   ├── StoreFull              507
+│   └── StackFailed            503  the embedded stack of `slaegan up` cannot start or go on
+├── JobError                   why a training failed; stored on the job
+│   ├── ConfigurationFailed    the configuration cannot run here
+│   ├── DataFailed             the pictures cannot be read
+│   ├── WeightsMissing         pretrained weights are neither there nor to be had
+│   ├── OutOfMemory
+│   ├── NonFinite              losses left the finite numbers
+│   ├── TrainerCrashed         the child ended without a word
+│   └── WorkersLost            too many attempts ended with their worker
+└── LeaseLost                  another attempt owns the job now: write nothing, stop
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class SlaeganError(Exception):
+    """What was wrong, with which value, and what to do.
+
+    Args:
+        message: one sentence or two for a person.
+        details: JSON-able facts for a program.
+    """
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong in the service"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    def as_record(self) -> dict[str, Any]:
+        """The form stored on a job and sent in events: code, title, message, details."""
+        return {"code": self.code, "title": self.title, "message": self.message, "details": self.details}
+
+
+class RequestError(SlaeganError):
+    code, status, title = "bad_request", 400, "The request cannot be served"
+
+
+class InvalidRequest(RequestError):
+    code, status, title = "invalid", 422, "A value in the request is wrong"
+
+
+class DatasetUnusable(InvalidRequest):
+    code, title = "dataset_unusable", "The upload holds too few usable pictures"
+
+
+class ArchiveRejected(InvalidRequest):
+    code, title = "archive_rejected", "The archive is refused"
+
+
+class Unauthenticated(RequestError):
+    code, status, title = "unauthenticated", 401, "A valid API key is needed"
+
+
+class Forbidden(RequestError):
+    code, status, title = "forbidden", 403, "The key does not allow this"
+
+
+class NotFound(RequestError):
+    code, status, title = "not_found", 404, "No such thing"
+
+
+class MethodNotAllowed(RequestError):
+    code, status, title = "method_not_allowed", 405, "The address does not take this method"
+
+
+class Conflict(RequestError):
+    code, status, title = "conflict", 409, "The present state does not allow this"
+
+
+class TooLarge(RequestError):
+    code, status, title = "too_large", 413, "The request is too large"
+
+
+class UnsupportedMedia(RequestError):
+    code, status, title = "unsupported_media_type", 415, "This kind of content is not taken here"
+
+
+class RangeNotSatisfiable(RequestError):
+    code, status, title = "range_not_satisfiable", 416, "The file does not reach that far"
+
+
+class RateLimited(RequestError):
+    code, status, title = "rate_limited", 429, "Too many requests"
+
+
+class InfrastructureError(SlaeganError):
+    code, status, title = "unavailable", 503, "A part of the service is unavailable"
+
+
+class DatabaseUnavailable(InfrastructureError):
+    code, title = "database_unavailable", "The database cannot be reached"
+
+
+class BrokerUnavailable(InfrastructureError):
+    code, title = "broker_unavailable", "The broker cannot be reached"
+
+
+class StoreUnavailable(InfrastructureError):
+    code, title = "store_unavailable", "The artifact store cannot be reached"
+
+
+class StoreFull(InfrastructureError):
+    code, status, title = "store_full", 507, "The artifact store is full"
+
+
+class StackFailed(InfrastructureError):
+    code, title = "stack_failed", "The local stack cannot run"
+
+
+class JobError(SlaeganError):
+    code, title = "job_failed", "The training failed"
+
+
+class ConfigurationFailed(JobError):
+    code, title = "configuration_failed", "The configuration cannot run here"
+
+
+class DataFailed(JobError):
+    code, title = "data_failed", "The pictures cannot be read"
+
+
+class WeightsMissing(JobError):
+    code, title = "weights_missing", "Pretrained weights are missing"
+
+
+class OutOfMemory(JobError):
+    code, title = "out_of_memory", "The device ran out of memory"
+
+
+class NonFinite(JobError):
+    code, title = "non_finite", "The training left the finite numbers"
+
+
+class TrainerCrashed(JobError):
+    code, title = "trainer_crashed", "The training process ended unexpectedly"
+
+
+class WorkersLost(JobError):
+    code, title = "workers_lost", "Too many workers were lost while they held the job"
+
+
+class LeaseLost(SlaeganError):
+    code, title = "lease_lost", "Another attempt owns this job now"
+
+
+def _tree(root: type[SlaeganError]) -> dict[str, type[SlaeganError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+def from_code(code: str, message: str, **details: Any) -> SlaeganError:
+    """Make the error that another process described by its code.
+
+    Args:
+        code: the stable code of a class of this tree; an unknown one gives SlaeganError itself.
+        message: the sentence for a person.
+        details: facts for a program.
+    """
+    return _tree(SlaeganError).get(code, SlaeganError)(message, **details)

@@ -1,0 +1,172 @@
+"""Evaluations: planned with the snapshot, claimed under a lease of their own, posted once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from core.errors import LeaseLost, SlaeganError
+from core.evaluations.tables import Evaluation
+from core.jobs import lease
+from core.jobs.service import advance
+from core.jobs.tables import Checkpoint, Job
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+PENDING = ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One evaluator's hold on one evaluation, and what it needs to know."""
+
+    evaluation_id: UUID
+    token: UUID
+    attempt: int
+    job_id: UUID
+    dataset_id: UUID
+    images_seen: int
+    config: dict[str, Any]
+    protocol: dict[str, Any]
+    generator_key: str
+    generator_sha256: str
+
+    def held(self) -> ColumnElement[bool]:
+        """The condition that every write of this claim carries."""
+        return (Evaluation.id == self.evaluation_id) & (Evaluation.lease_token == self.token)
+
+
+def plan(  # the unique key and what it stands for
+    session: Session,
+    *,
+    job_id: UUID,
+    run: int,
+    images_seen: int,
+    checkpoint_id: UUID,
+    protocol: dict[str, Any],
+    protocol_hash: str,
+) -> None:
+    """Ask for a snapshot's evaluation; asking twice for the same is one evaluation."""
+    session.execute(
+        insert(Evaluation)
+        .values(
+            id=uuid4(),
+            job_id=job_id,
+            run=run,
+            images_seen=images_seen,
+            checkpoint_id=checkpoint_id,
+            protocol=protocol,
+            protocol_hash=protocol_hash,
+        )
+        .on_conflict_do_nothing(index_elements=["job_id", "run", "images_seen", "protocol_hash"])
+    )
+
+
+def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
+    """Take the oldest queued evaluation; None when there is none."""
+    found = session.scalar(
+        select(Evaluation)
+        .where(Evaluation.status == "queued")
+        .order_by(Evaluation.created_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if found is None:
+        return None
+    token = uuid4()
+    session.execute(
+        update(Evaluation)
+        .where(Evaluation.id == found.id)
+        .values(
+            status="running",
+            worker=worker,
+            lease_token=token,
+            lease_expires_at=lease.expiry(lease_s),
+            attempts=Evaluation.attempts + 1,
+        )
+    )
+    job = session.get_one(Job, found.job_id)
+    checkpoint = session.get_one(Checkpoint, found.checkpoint_id)
+    return Claim(
+        evaluation_id=found.id,
+        token=token,
+        attempt=found.attempts + 1,
+        job_id=job.id,
+        dataset_id=job.dataset_id,
+        images_seen=found.images_seen,
+        config=job.config,
+        protocol=found.protocol,
+        generator_key=checkpoint.storage_key,
+        generator_sha256=checkpoint.sha256,
+    )
+
+
+def heartbeat(session: Session, held: Claim, *, lease_s: float) -> None:
+    """Extend the lease. Raises LeaseLost, also when the job was cancelled meanwhile."""
+    _fenced(session, held, lease_expires_at=lease.expiry(lease_s))
+
+
+def post(session: Session, held: Claim, metrics: dict[str, float]) -> None:
+    """Write the metrics to the job's record, once. Raises LeaseLost."""
+    _end(session, held, status="done", metrics=metrics)
+    payload = {
+        "images_seen": held.images_seen,
+        "metrics": metrics,
+        "extractor": held.protocol.get("extractor"),
+    }
+    advance(session, held.job_id, values={}, event="evaluated", payload=payload)
+    lease.settle(session, held.job_id)
+
+
+def give_up(session: Session, held: Claim, error: SlaeganError) -> None:
+    """End an evaluation that cannot succeed: a warning on the job, which is not failed by it. Raises LeaseLost."""
+    _end(session, held, status="failed", error=error.as_record())
+    warn(session, held.job_id, images_seen=held.images_seen, error=error)
+    lease.settle(session, held.job_id)
+
+
+def lose(session: Session, held: Claim, error: SlaeganError, *, max_attempts: int) -> None:
+    """An evaluator failed for no fault of the snapshot: another try, while the budget lasts. Raises LeaseLost."""
+    if held.attempt >= max_attempts:
+        give_up(session, held, error)
+    else:
+        _fenced(session, held, status="queued", lease_token=None, lease_expires_at=None)
+
+
+def hand_back(session: Session, held: Claim) -> None:
+    """Give an evaluation back to the queue uncounted (the worker is told to stop). Raises LeaseLost."""
+    _fenced(
+        session,
+        held,
+        status="queued",
+        lease_token=None,
+        lease_expires_at=None,
+        attempts=Evaluation.attempts - 1,
+    )
+
+
+def warn(session: Session, job_id: UUID, *, images_seen: int, error: SlaeganError) -> None:
+    """Say on the job that a snapshot has no metrics, and why."""
+    payload = {"images_seen": images_seen, "error": error.as_record()}
+    advance(session, job_id, values={}, event="evaluation_failed", payload=payload)
+
+
+def _end(session: Session, held: Claim, **values: Any) -> None:
+    # The job's row is locked before the evaluation's, here and in the sweep: one order, no deadlock.
+    session.execute(select(Job.id).where(Job.id == held.job_id).with_for_update())
+    _fenced(
+        session, held, lease_token=None, lease_expires_at=None, finished_at=func.clock_timestamp(), **values
+    )
+
+
+def _fenced(session: Session, held: Claim, **values: Any) -> None:
+    changed = session.execute(
+        update(Evaluation).where(held.held()).values(**values).execution_options(synchronize_session=False)
+    )
+    if changed.rowcount == 0:  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+        raise LeaseLost(f"The evaluation {held.evaluation_id} is no longer held.")

@@ -1,0 +1,332 @@
+"""How workers hold jobs: claim, heartbeat, effects and endings, all fenced by the attempt's lease token.
+
+Times are the database's clock. Zero rows changed means that the lease is gone: LeaseLost, and the caller stops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from core.errors import LeaseLost, SlaeganError
+from core.evaluations.tables import Evaluation
+from core.jobs.service import ENDED, advance, drop_evaluations
+from core.jobs.tables import Checkpoint, Job, LogLine, Loss, Sample
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One worker's hold on one job."""
+
+    job_id: UUID
+    token: UUID
+    tenant_id: UUID
+    dataset_id: UUID
+    run: int
+    number: int
+    infrastructure_failures: int
+    config: dict[str, Any]
+
+    def held(self) -> ColumnElement[bool]:
+        """The condition that every write of this attempt carries."""
+        return (Job.status == "running") & (Job.lease_token == self.token)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """An artifact that is in the store already, about to get its row."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+
+
+def expiry(lease_s: float) -> ColumnElement[Any]:
+    """The database's time at which a lease taken now runs out."""
+    return func.clock_timestamp() + timedelta(seconds=lease_s)
+
+
+def claim(session: Session, *, worker: str, lease_s: float) -> Attempt | None:
+    """Take the best queued job; None when there is none.
+
+    Two workers never get the same job: the row is locked until the commit, and others skip it.
+    """
+    job_id = session.scalar(
+        select(Job.id)
+        .where(Job.status == "queued")
+        .order_by(Job.priority.desc(), Job.queued_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if job_id is None:
+        return None
+    token = uuid4()
+    advance(
+        session,
+        job_id,
+        Job.status == "queued",
+        values={
+            "status": "running",
+            "lease_token": token,
+            "lease_expires_at": expiry(lease_s),
+            "attempt": Job.attempt + 1,
+            "worker": worker,
+            "started_at": func.coalesce(Job.started_at, func.clock_timestamp()),
+        },
+        event="running",
+        payload={"worker": worker},
+    )
+    job = session.get_one(Job, job_id)
+    return Attempt(
+        job_id=job.id,
+        token=token,
+        tenant_id=job.tenant_id,
+        dataset_id=job.dataset_id,
+        run=job.run,
+        number=job.attempt,
+        infrastructure_failures=job.infrastructure_failures,
+        config=job.config,
+    )
+
+
+def heartbeat(session: Session, attempt: Attempt, *, lease_s: float) -> None:
+    """Extend the lease. Raises LeaseLost."""
+    _fenced(session, attempt, lease_expires_at=expiry(lease_s))
+
+
+def cancel_requested(session: Session, attempt: Attempt) -> bool:
+    """Whether the tenant wants the job stopped. Raises LeaseLost."""
+    wanted = session.scalar(select(Job.cancel_requested).where(Job.id == attempt.job_id, attempt.held()))
+    if wanted is None:
+        raise LeaseLost(f"Attempt {attempt.number} of job {attempt.job_id} no longer holds its lease.")
+    return wanted
+
+
+def record_progress(
+    session: Session,
+    attempt: Attempt,
+    *,
+    images_seen: int,
+    images_per_s: float,
+    losses: dict[int, dict[str, float]],
+) -> None:
+    """Write the clock, the speed and the losses by images seen. Raises LeaseLost."""
+    latest = losses[max(losses)] if losses else {}
+    _fenced(session, attempt, images_seen=images_seen, images_per_s=images_per_s, losses=latest)
+    if losses:
+        rows = [
+            {"job_id": attempt.job_id, "run": attempt.run, "images_seen": seen, "losses": values}
+            for seen, values in losses.items()
+        ]
+        statement = insert(Loss).values(rows)
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["job_id", "run", "images_seen"], set_={"losses": statement.excluded.losses}
+            )
+        )
+
+
+def record_facts(session: Session, attempt: Attempt, facts: dict[str, Any]) -> None:
+    """Keep what is needed to reproduce the attempt. Raises LeaseLost."""
+    _say(session, attempt, "training", {"device": facts.get("device")}, facts=facts)
+
+
+def record_resume(session: Session, attempt: Attempt, state: Checkpoint) -> None:
+    """Say that the attempt goes on from a state; the clock goes back to it. Raises LeaseLost."""
+    payload = {"images_seen": state.images_seen, "checkpoint_id": str(state.id)}
+    _say(session, attempt, "resumed", payload, images_seen=state.images_seen)
+
+
+def record_checkpoint(
+    session: Session, attempt: Attempt, file: StoredFile, *, kind: str, images_seen: int
+) -> UUID | None:
+    """Give a stored file its row and its event. Raises LeaseLost.
+
+    Returns:
+        The checkpoint's id; None where an earlier attempt left the same one, so that this file is superfluous.
+    """
+    _fenced(session, attempt, images_seen=images_seen)
+    checkpoint_id = session.scalar(
+        insert(Checkpoint)
+        .values(
+            id=uuid4(),
+            job_id=attempt.job_id,
+            run=attempt.run,
+            attempt=attempt.number,
+            kind=kind,
+            images_seen=images_seen,
+            storage_key=file.key,
+            sha256=file.sha256,
+            size_bytes=file.size_bytes,
+        )
+        .on_conflict_do_nothing(index_elements=["job_id", "run", "kind", "images_seen"])
+        .returning(Checkpoint.id)
+    )
+    if checkpoint_id is not None:
+        payload = {"checkpoint_id": str(checkpoint_id), "kind": kind, "images_seen": images_seen}
+        _say(session, attempt, "checkpoint", payload)
+    return checkpoint_id
+
+
+def record_sample(session: Session, attempt: Attempt, file: StoredFile, *, images_seen: int) -> bool:
+    """Give a stored grid its row; False where an earlier attempt left the same one. Raises LeaseLost."""
+    _fenced(session, attempt)
+    added = session.scalar(
+        insert(Sample)
+        .values(
+            id=uuid4(),
+            job_id=attempt.job_id,
+            run=attempt.run,
+            images_seen=images_seen,
+            storage_key=file.key,
+            sha256=file.sha256,
+            size_bytes=file.size_bytes,
+        )
+        .on_conflict_do_nothing(index_elements=["job_id", "run", "images_seen"])
+        .returning(Sample.id)
+    )
+    return added is not None
+
+
+def record_log(session: Session, attempt: Attempt, lines: list[str]) -> None:
+    """Append to the job's log. Raises LeaseLost."""
+    _fenced(session, attempt)
+    last = (
+        session.scalar(
+            select(func.coalesce(func.max(LogLine.seq), 0)).where(LogLine.job_id == attempt.job_id)
+        )
+        or 0
+    )
+    session.add_all(
+        LogLine(job_id=attempt.job_id, seq=last + n, attempt=attempt.number, line=line)
+        for n, line in enumerate(lines, start=1)
+    )
+    session.flush()
+
+
+def finish(session: Session, attempt: Attempt) -> None:
+    """Training is done: wait for the evaluations still open, or succeed. Raises LeaseLost."""
+    _say(
+        session,
+        attempt,
+        "evaluating",
+        {},
+        status="evaluating",
+        lease_token=None,
+        lease_expires_at=None,
+        images_per_s=None,
+    )
+    settle(session, attempt.job_id)
+
+
+def settle(session: Session, job_id: UUID) -> bool:
+    """Let a job succeed whose last evaluation has ended; harmless at any other time.
+
+    The job's row is locked first: of two evaluations that end at once, the later one sees the earlier.
+    """
+    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+    open_evaluations = select(Evaluation.id).where(
+        Evaluation.job_id == job_id, Evaluation.status.in_(("queued", "running"))
+    )
+    return advance(
+        session,
+        job_id,
+        Job.status == "evaluating",
+        ~open_evaluations.exists(),
+        values={"status": "succeeded", **ENDED},
+        event="succeeded",
+    )
+
+
+def fail(session: Session, attempt: Attempt, error: SlaeganError) -> None:
+    """End the run with the reason. Raises LeaseLost."""
+    _say(session, attempt, "failed", error.as_record(), status="failed", error=error.as_record(), **ENDED)
+    drop_evaluations(session, attempt.job_id, reason="The job failed.")
+
+
+def end_cancelled(session: Session, attempt: Attempt) -> None:
+    """Confirm that a cancelled job's training has stopped. Raises LeaseLost."""
+    _say(session, attempt, "cancelled", {}, status="cancelled", **ENDED)
+    drop_evaluations(session, attempt.job_id, reason="The job was cancelled.")
+
+
+def hand_back(session: Session, attempt: Attempt, *, reason: str, counts: bool) -> None:
+    """Give the job back to the queue, for another attempt from its last checkpoint. Raises LeaseLost.
+
+    Args:
+        session: the caller commits.
+        attempt: the lease.
+        reason: for the event.
+        counts: whether it counts against the infrastructure budget (a lost child does, a preemption does not).
+    """
+    _say(session, attempt, "queued", {"reason": reason}, **requeued(counts=counts))
+
+
+def requeued(*, counts: bool) -> dict[str, Any]:
+    """The values of a job that goes back to the queue, keeping its place by age."""
+    return {
+        "status": "queued",
+        "lease_token": None,
+        "lease_expires_at": None,
+        "worker": None,
+        "images_per_s": None,
+        "infrastructure_failures": Job.infrastructure_failures + int(counts),
+    }
+
+
+def latest_states(session: Session, job_id: UUID, *, run: int) -> list[Checkpoint]:
+    """The complete training states of a run, newest first."""
+    return list(
+        session.scalars(
+            select(Checkpoint)
+            .where(Checkpoint.job_id == job_id, Checkpoint.run == run, Checkpoint.kind == "state")
+            .order_by(Checkpoint.images_seen.desc())
+        )
+    )
+
+
+def forget_states(session: Session, attempt: Attempt, *, keep: int) -> list[str]:
+    """Remove the rows of all but the newest training states.
+
+    Returns:
+        The keys of their files, to be deleted after the commit.
+    """
+    old = latest_states(session, attempt.job_id, run=attempt.run)[keep:]
+    for state in old:
+        session.delete(state)
+    session.flush()
+    return [state.storage_key for state in old]
+
+
+def discard_damaged(session: Session, attempt: Attempt, state: Checkpoint, *, found: str) -> None:
+    """Remove a state whose bytes are not those that were stored, and say so. Raises LeaseLost."""
+    payload = {"images_seen": state.images_seen, "expected_sha256": state.sha256, "found": found}
+    _say(session, attempt, "checkpoint_damaged", payload)
+    session.delete(session.merge(state))
+    session.flush()
+
+
+def _fenced(session: Session, attempt: Attempt, **values: Any) -> None:
+    """Write to the job's row (or only lock it) under the lease."""
+    held = session.execute(
+        update(Job)
+        .where(Job.id == attempt.job_id, attempt.held())
+        .values(**(values or {"event_seq": Job.event_seq}))
+        .execution_options(synchronize_session=False)
+    )
+    if held.rowcount == 0:  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+        raise LeaseLost(f"Attempt {attempt.number} of job {attempt.job_id} no longer holds its lease.")
+
+
+def _say(session: Session, attempt: Attempt, event: str, payload: dict[str, Any], **values: Any) -> None:
+    said = {"attempt": attempt.number, **payload}
+    if not advance(session, attempt.job_id, attempt.held(), values=values, event=event, payload=said):
+        raise LeaseLost(f"Attempt {attempt.number} of job {attempt.job_id} no longer holds its lease.")

@@ -1,0 +1,261 @@
+"""Every read of jobs and what they left behind, bound to the tenant here and nowhere else."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Double, Select, bindparam, cast, func, select, true
+from sqlalchemy.dialects.postgresql import distinct_on
+
+from core.errors import NotFound
+from core.evaluations.tables import Evaluation
+from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
+from core.pages import newest_first
+from core.schemas.jobs import JobOut, LossOut, Point, Status, WorkerOut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+    from uuid import UUID
+
+    from sqlalchemy.orm import Session
+
+Row = TypeVar("Row")
+
+
+def get(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
+    """A job of this tenant.
+
+    Raises:
+        NotFound: there is none, or it is another tenant's: the answer is the same.
+    """
+    job = session.scalar(select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id))
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def page(
+    session: Session,
+    *,
+    tenant_id: UUID,
+    status: Status | None,
+    dataset_id: UUID | None,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[Job], str | None]:
+    """The tenant's jobs, the newest first."""
+    query = select(Job).where(Job.tenant_id == tenant_id)
+    if status is not None:
+        query = query.where(Job.status == status)
+    if dataset_id is not None:
+        query = query.where(Job.dataset_id == dataset_id)
+    return newest_first(session, query, table=Job, limit=limit, cursor=cursor)
+
+
+def describe(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
+    """What the API says of jobs; two queries for their curves, however many jobs there are."""
+    latest: dict[UUID, Evaluation] = {}
+    best: dict[UUID, Evaluation] = {}
+    # A job that no worker has taken yet has no curve.
+    taken = [job.id for job in jobs if job.attempt > 0]
+    if taken:
+        newest, lowest = _ends_of_curves()
+        latest = {row.job_id: row for row in session.scalars(newest, {"ids": taken})}
+        best = {row.job_id: row for row in session.scalars(lowest, {"ids": list(latest)})} if latest else {}
+    return [_described(job, latest=latest.get(job.id), best=best.get(job.id)) for job in jobs]
+
+
+@cache
+def _ends_of_curves() -> tuple[Select[Evaluation], Select[Evaluation]]:
+    """Of each job in `ids`: its newest evaluation, and the one with the lowest FID. Built once: that costs a while."""
+    done = (
+        select(Evaluation)
+        .join(Job, (Job.id == Evaluation.job_id) & (Job.run == Evaluation.run))
+        .where(Evaluation.job_id.in_(bindparam("ids", expanding=True)), Evaluation.status == "done")
+        .ext(distinct_on(Evaluation.job_id))
+    )
+    newest = done.order_by(Evaluation.job_id, Evaluation.images_seen.desc(), Evaluation.created_at.desc())
+    # FIDs of different protocols cannot be compared: the best one is sought within the newest protocol.
+    protocols = newest.with_only_columns(Evaluation.job_id, Evaluation.protocol_hash).subquery()
+    same = (protocols.c.job_id == Evaluation.job_id) & (protocols.c.protocol_hash == Evaluation.protocol_hash)
+    fid = cast(Evaluation.metrics["fid"].astext, Double)
+    lowest = done.join(protocols, same).order_by(Evaluation.job_id, fid, Evaluation.images_seen.desc())
+    return newest, lowest
+
+
+def curve(session: Session, *, tenant_id: UUID, job_id: UUID) -> list[Point]:
+    """Every evaluation of the job's current run, by images seen."""
+    job = get(session, tenant_id=tenant_id, job_id=job_id)
+    query = (
+        select(Evaluation)
+        .where(Evaluation.job_id == job.id, Evaluation.run == job.run)
+        .order_by(Evaluation.images_seen, Evaluation.created_at)
+    )
+    return [_point(row) for row in session.scalars(query)]
+
+
+def losses(session: Session, *, tenant_id: UUID, job_id: UUID, points: int) -> list[LossOut]:
+    """The losses of the job's current run, averaged in the database into at most so many points."""
+    job = get(session, tenant_id=tenant_id, job_id=job_id)
+    bucket = func.ntile(points).over(order_by=Loss.images_seen).label("bucket")
+    rows = (
+        select(Loss.images_seen, Loss.losses, bucket)
+        .where(Loss.job_id == job.id, Loss.run == job.run)
+        .subquery()
+    )
+    each = func.jsonb_each_text(rows.c.losses).table_valued("key", "value").lateral()
+    means = (
+        select(
+            rows.c.bucket,
+            func.max(rows.c.images_seen).label("images_seen"),
+            each.c.key,
+            func.avg(cast(each.c.value, Double)).label("mean"),
+        )
+        .join_from(rows, each, true())
+        .group_by(rows.c.bucket, each.c.key)
+        .subquery()
+    )
+    images_seen = func.max(means.c.images_seen).label("images_seen")
+    query = (
+        select(images_seen, func.jsonb_object_agg(means.c.key, means.c.mean).label("losses"))
+        .group_by(means.c.bucket)
+        .order_by(means.c.bucket)
+    )
+    return [LossOut(images_seen=row.images_seen, losses=row.losses) for row in session.execute(query)]
+
+
+def events(session: Session, *, job_id: UUID, after: int, limit: int) -> Sequence[JobEvent]:
+    """Events with a greater number, in order. The caller has checked whose job it is."""
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after)
+    return session.scalars(query.order_by(JobEvent.seq).limit(limit)).all()
+
+
+def logs(session: Session, *, tenant_id: UUID, job_id: UUID, after: int, limit: int) -> Sequence[LogLine]:
+    """Log lines with a greater number, in order."""
+    get(session, tenant_id=tenant_id, job_id=job_id)
+    query = select(LogLine).where(LogLine.job_id == job_id, LogLine.seq > after)
+    return session.scalars(query.order_by(LogLine.seq).limit(limit)).all()
+
+
+def checkpoints(
+    session: Session, *, tenant_id: UUID, job_id: UUID, kind: str | None = None
+) -> Sequence[Checkpoint]:
+    """The files of the job's current run, of one kind or of all, by images seen."""
+    job = get(session, tenant_id=tenant_id, job_id=job_id)
+    query = select(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.run == job.run)
+    if kind is not None:
+        query = query.where(Checkpoint.kind == kind)
+    return session.scalars(query.order_by(Checkpoint.images_seen, Checkpoint.kind)).all()
+
+
+def samples(session: Session, *, tenant_id: UUID, job_id: UUID) -> Sequence[Sample]:
+    """The grids of the job's current run, by images seen."""
+    job = get(session, tenant_id=tenant_id, job_id=job_id)
+    query = select(Sample).where(Sample.job_id == job.id, Sample.run == job.run)
+    return session.scalars(query.order_by(Sample.images_seen)).all()
+
+
+def checkpoint(session: Session, *, tenant_id: UUID, checkpoint_id: UUID) -> Checkpoint:
+    """One file of a job of this tenant; raises NotFound as `get` does."""
+    query = select(Checkpoint).join(Job, Job.id == Checkpoint.job_id)
+    return _one(
+        session,
+        query.where(Checkpoint.id == checkpoint_id, Job.tenant_id == tenant_id),
+        f"checkpoint {checkpoint_id}",
+    )
+
+
+def sample(session: Session, *, tenant_id: UUID, sample_id: UUID) -> Sample:
+    """One grid of a job of this tenant; raises NotFound as `get` does."""
+    query = select(Sample).join(Job, Job.id == Sample.job_id)
+    return _one(
+        session, query.where(Sample.id == sample_id, Job.tenant_id == tenant_id), f"sample {sample_id}"
+    )
+
+
+def workers(session: Session, *, tenant_id: UUID, alive_within: timedelta) -> list[WorkerOut]:
+    """All workers, which tenants share; but of their jobs, only this tenant's are named.
+
+    Args:
+        session: for one read.
+        tenant_id: who asks.
+        alive_within: the age, by the database's clock, that the last heartbeat of a living worker may have.
+    """
+    alive = (Worker.last_heartbeat_at > func.now() - alive_within).label("alive")
+    query = (
+        select(Worker, Job.id, alive)
+        .outerjoin(
+            Job, (Job.worker == Worker.name) & (Job.status == Status.RUNNING) & (Job.tenant_id == tenant_id)
+        )
+        .order_by(Worker.name)
+    )
+    return [
+        WorkerOut(
+            name=worker.name,
+            kind=worker.kind,
+            device=worker.device,
+            host=worker.host,
+            pid=worker.pid,
+            current_job_id=job_id,
+            alive=is_alive,
+            started_at=worker.started_at,
+            last_heartbeat_at=worker.last_heartbeat_at,
+        )
+        for worker, job_id, is_alive in session.execute(query)
+    ]
+
+
+def _one(session: Session, query: Select[Row], what: str) -> Row:
+    row = session.scalar(query)
+    if row is None:
+        raise NotFound(f"There is no {what}.")
+    return row
+
+
+def _point(row: Evaluation) -> Point:
+    metrics: dict[str, Any] = row.metrics or {}
+    return Point(
+        images_seen=row.images_seen,
+        status=row.status,
+        fid=metrics.get("fid"),
+        kid=metrics.get("kid"),
+        kid_sd=metrics.get("kid_sd"),
+        lpips=metrics.get("lpips"),
+        protocol_hash=row.protocol_hash,
+        protocol=row.protocol,
+        checkpoint_id=row.checkpoint_id,
+        error=row.error,
+    )
+
+
+def _described(job: Job, *, latest: Evaluation | None, best: Evaluation | None) -> JobOut:
+    eta_s = None
+    if job.status == Status.RUNNING and job.images_per_s:
+        eta_s = max(0, job.total_images - job.images_seen) / job.images_per_s
+    return JobOut(
+        id=job.id,
+        name=job.name,
+        dataset_id=job.dataset_id,
+        family=job.family,
+        config=job.config,
+        status=Status(job.status),
+        priority=job.priority,
+        attempt=job.attempt,
+        cancel_requested=job.cancel_requested,
+        images_seen=job.images_seen,
+        total_images=job.total_images,
+        progress=min(1.0, job.images_seen / job.total_images),
+        images_per_s=job.images_per_s,
+        eta_s=eta_s,
+        losses=job.losses,
+        latest=latest and _point(latest),
+        best=best and _point(best),
+        error=job.error,
+        facts=job.facts,
+        worker=job.worker,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )

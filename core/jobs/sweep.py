@@ -1,0 +1,106 @@
+"""What heals the queue: leases that ran out, jobs whose last evaluation ended, hints that were lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, func, select, update
+
+from core.errors import InfrastructureError, WorkersLost
+from core.evaluations import service as evaluations
+from core.evaluations.tables import Evaluation
+from core.jobs import lease
+from core.jobs.service import ENDED, advance, drop_evaluations
+from core.jobs.tables import Job, Worker
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True)
+class Hints:
+    """How many wake-ups to send, so that each live worker with work to do has one."""
+
+    train: int
+    metrics: int
+
+
+def sweep(session: Session, *, lease_s: float, max_failures: int, max_evaluation_attempts: int) -> Hints:
+    """Take back what lost workers held, and count the hints to send. The caller commits, then sends.
+
+    Args:
+        session: in a transaction of its own.
+        lease_s: a worker unseen for so long counts as dead.
+        max_failures: infrastructure failures after which a job fails.
+        max_evaluation_attempts: lost evaluators after which an evaluation fails.
+    """
+    for job in session.scalars(
+        select(Job)
+        .where(Job.status == "running", Job.lease_expires_at < func.clock_timestamp())
+        .with_for_update(skip_locked=True)
+    ).all():
+        _take_back(session, job, max_failures=max_failures)
+    for evaluation in session.scalars(
+        select(Evaluation).where(
+            Evaluation.status == "running", Evaluation.lease_expires_at < func.clock_timestamp()
+        )
+    ).all():
+        _take_back_evaluation(session, evaluation, max_attempts=max_evaluation_attempts)
+    for job_id in session.scalars(select(Job.id).where(Job.status == "evaluating")).all():
+        lease.settle(session, job_id)
+    return _hints(session, lease_s=lease_s)
+
+
+def _take_back(session: Session, job: Job, *, max_failures: int) -> None:
+    lost = {"attempt": job.attempt, "worker": job.worker}
+    if job.cancel_requested:
+        drop_evaluations(session, job.id, reason="The job was cancelled.")
+        advance(session, job.id, values={"status": "cancelled", **ENDED}, event="cancelled", payload=lost)
+    elif job.infrastructure_failures + 1 >= max_failures:
+        error = WorkersLost(
+            f"{max_failures} workers were lost while they trained this job; the last was {job.worker}. "
+            "Look at the workers' own logs (out of memory, disk, restarts), then submit the job again."
+        ).as_record()
+        drop_evaluations(session, job.id, reason="The job failed.")
+        values = {"status": "failed", "error": error, "infrastructure_failures": max_failures, **ENDED}
+        advance(session, job.id, values=values, event="failed", payload={**lost, **error})
+    else:
+        payload = {"reason": f"worker {job.worker} was lost", **lost}
+        advance(session, job.id, values=lease.requeued(counts=True), event="queued", payload=payload)
+
+
+def _take_back_evaluation(session: Session, evaluation: Evaluation, *, max_attempts: int) -> None:
+    # The job's row first, then the evaluation's: the order that an evaluator keeps too.
+    session.execute(select(Job.id).where(Job.id == evaluation.job_id).with_for_update())
+    gave_up = evaluation.attempts >= max_attempts
+    error = InfrastructureError(f"{evaluation.attempts} evaluators were lost over this snapshot.")
+    values = {"status": "failed", "error": error.as_record(), "finished_at": func.clock_timestamp()}
+    changed = session.execute(
+        update(Evaluation)
+        .where(Evaluation.id == evaluation.id, Evaluation.lease_token == evaluation.lease_token)
+        .where(Evaluation.lease_expires_at < func.clock_timestamp())
+        .values(lease_token=None, lease_expires_at=None, **(values if gave_up else {"status": "queued"}))
+        .execution_options(synchronize_session=False)
+    )
+    if gave_up and changed.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+        evaluations.warn(session, evaluation.job_id, images_seen=evaluation.images_seen, error=error)
+
+
+def _hints(session: Session, *, lease_s: float) -> Hints:
+    def waiting(column: type[Job | Evaluation]) -> int:
+        return session.scalar(select(func.count()).where(column.status == "queued")) or 0
+
+    def idle(kind: str, held: ColumnElement[bool]) -> int:
+        alive = Worker.last_heartbeat_at > func.clock_timestamp() - timedelta(seconds=lease_s)
+        return session.scalar(select(func.count()).where(Worker.kind == kind, alive, ~held)) or 0
+
+    training = select(Job.id).where(Job.status == "running", Job.worker == Worker.name).exists()
+    evaluating = (
+        select(Evaluation.id).where(Evaluation.status == "running", Evaluation.worker == Worker.name).exists()
+    )
+    return Hints(
+        train=min(waiting(Job), idle("train", training)),
+        metrics=min(waiting(Evaluation), idle("metrics", evaluating)),
+    )

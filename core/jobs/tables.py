@@ -1,0 +1,144 @@
+"""Jobs and everything that a run leaves behind. The schema holds what the state machine promises."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db import Base
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "status in ('queued', 'running', 'evaluating', 'succeeded', 'failed', 'cancelled')", name="status"
+        ),
+        CheckConstraint("(status = 'running') = (lease_token is not null)", name="leased_while_running"),
+        CheckConstraint("(lease_token is null) = (lease_expires_at is null)", name="lease_whole"),
+        CheckConstraint(
+            "(status in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)", name="finished"
+        ),
+        CheckConstraint("(status = 'failed') = (error is not null)", name="failed_with_reason"),
+        CheckConstraint("event_seq >= 1", name="events_from_the_start"),
+        Index(None, "tenant_id", "created_at", "id"),
+        Index(
+            "ix_jobs_queue", text("priority desc"), "queued_at", postgresql_where=text("status = 'queued'")
+        ),
+        Index("ix_jobs_leased", "lease_expires_at", postgresql_where=text("status = 'running'")),
+        Index("ix_jobs_evaluating", "id", postgresql_where=text("status = 'evaluating'")),
+        Index(None, "dataset_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
+    name: Mapped[str]
+    family: Mapped[str]
+    config: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(default="queued")
+    priority: Mapped[int] = mapped_column(default=0)
+    run: Mapped[int] = mapped_column(default=1)
+    attempt: Mapped[int] = mapped_column(default=0)
+    infrastructure_failures: Mapped[int] = mapped_column(default=0)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    lease_token: Mapped[UUID | None]
+    lease_expires_at: Mapped[datetime | None]
+    worker: Mapped[str | None]
+    event_seq: Mapped[int] = mapped_column(default=1)
+    images_seen: Mapped[int] = mapped_column(BigInteger, default=0)
+    total_images: Mapped[int] = mapped_column(BigInteger)
+    images_per_s: Mapped[float | None]
+    losses: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    error: Mapped[dict[str, Any] | None]
+    facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobEvent(Base):
+    """Append-only; `seq` is taken in the UPDATE that locks the job's row, so it has no gaps."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Checkpoint(Base):
+    """One file in the store: a deployable generator, or a complete training state."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (
+        UniqueConstraint("job_id", "run", "kind", "images_seen"),
+        CheckConstraint("kind in ('generator', 'state')", name="kind"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    run: Mapped[int]
+    attempt: Mapped[int]
+    kind: Mapped[str]
+    images_seen: Mapped[int] = mapped_column(BigInteger)
+    storage_key: Mapped[str] = mapped_column(unique=True)
+    sha256: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Sample(Base):
+    __tablename__ = "samples"
+    __table_args__ = (UniqueConstraint("job_id", "run", "images_seen"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    run: Mapped[int]
+    images_seen: Mapped[int] = mapped_column(BigInteger)
+    storage_key: Mapped[str] = mapped_column(unique=True)
+    sha256: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Loss(Base):
+    """Training losses; a resumed attempt writes its repeated stretch over the lost one's."""
+
+    __tablename__ = "losses"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    run: Mapped[int] = mapped_column(primary_key=True)
+    images_seen: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    losses: Mapped[dict[str, Any]]
+
+
+class LogLine(Base):
+    __tablename__ = "log_lines"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    attempt: Mapped[int]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    line: Mapped[str]
+
+
+class Worker(Base):
+    """A worker process that has been seen; alive while its heartbeat is young. What it works on, jobs say."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    device: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,119 @@
+"""What a metric's number means: how it was computed. Two numbers compare only under one protocol.
+
+Imports no torch: a snapshot's evaluation is planned, with its protocol, where no torch is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from core.errors import ConfigurationFailed
+from core.schemas.training import EvaluationConfig, Frozen, SlaeganConfig
+from core.weights import INCEPTION_SHA256, VGG16_SHA256, available_extractors
+
+KID_SUBSETS = 100
+MIN_REAL = 4  # KID compares subsets of half the real pictures, and a subset needs two
+
+
+class MetricProtocol(Frozen):
+    """Everything that decides the numbers of one evaluation but the generator and the pictures."""
+
+    version: Literal[1] = 1
+    extractor: Literal["vgg16", "inception_v3"]
+    weights_sha256: str
+    layer: Literal["relu5_3, mean over space", "2048"]
+    resize: Literal["224x224 bilinear, antialiased", "299x299 bilinear, as in TensorFlow 1"]
+    precision: Literal["fp32", "bf16"]
+    resolution: int
+    real: int
+    real_preparation: Literal["all training pictures, centre crop, Lanczos"] = (
+        "all training pictures, centre crop, Lanczos"
+    )
+    generated: int
+    generator_mode: Literal["deployed"] = "deployed"
+    latents: Literal["mix", "plain"]
+    seed: int
+    kid_subsets: int
+    kid_subset_size: int
+    kid_kernel: Literal["polynomial: degree 3, gamma 1/width, coefficient 1"] = (
+        "polynomial: degree 3, gamma 1/width, coefficient 1"
+    )
+    lpips: Literal["vgg16 v0.1, fp32"] = "vgg16 v0.1, fp32"
+    lpips_weights_sha256: str = VGG16_SHA256
+    lpips_pairs: int
+    torch_fidelity: str
+
+    def hash(self) -> str:
+        """The sha256 of the protocol's canonical JSON, in hex."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def resolve(config: EvaluationConfig, *, weights_dir: Path) -> EvaluationConfig:
+    """Replace every "auto" by what this machine has; done once, when a job is submitted.
+
+    Args:
+        config: as the user sent it.
+        weights_dir: Inception v3 is taken if its weights lie here or in torch hub's cache.
+    """
+    chosen: dict[str, str] = {}
+    if config.extractor == "auto":
+        chosen["extractor"] = available_extractors(weights_dir)[0]
+    if config.precision == "auto":
+        chosen["precision"] = "bf16" if _computes_bf16_natively() else "fp32"
+    return config.model_copy(update=chosen)
+
+
+def planned_protocol(config: SlaeganConfig, *, image_count: int) -> MetricProtocol:
+    """The protocol under which a job's snapshots will be evaluated.
+
+    Args:
+        config: of the job, its evaluation part resolved.
+        image_count: pictures in the dataset.
+
+    Raises:
+        ConfigurationFailed: an "auto" was left, or the pictures are too few for KID.
+    """
+    evaluation = config.evaluation
+    if evaluation.extractor == "auto" or evaluation.precision == "auto":
+        raise ConfigurationFailed(
+            f"The evaluation's extractor is {evaluation.extractor!r} and its precision is "
+            f"{evaluation.precision!r}; both are resolved when a job is submitted. Submit it again, or name them.",
+        )
+    if image_count < MIN_REAL:
+        raise ConfigurationFailed(
+            f"KID compares subsets of half the real pictures and needs at least {MIN_REAL} of them; "
+            f"there are {image_count}. Add pictures.",
+            real=image_count,
+        )
+    vgg16 = evaluation.extractor == "vgg16"
+    return MetricProtocol(
+        extractor=evaluation.extractor,
+        weights_sha256=VGG16_SHA256 if vgg16 else INCEPTION_SHA256,
+        layer="relu5_3, mean over space" if vgg16 else "2048",
+        resize="224x224 bilinear, antialiased" if vgg16 else "299x299 bilinear, as in TensorFlow 1",
+        precision=evaluation.precision if vgg16 else "fp32",
+        resolution=config.resolution,
+        real=image_count,
+        generated=evaluation.generated,
+        latents="mix" if config.metadata else "plain",
+        seed=evaluation.seed,
+        kid_subsets=KID_SUBSETS,
+        kid_subset_size=min(image_count, evaluation.generated) // 2,
+        lpips_pairs=min(evaluation.lpips_pairs, evaluation.generated - 1),
+        torch_fidelity=version("torch-fidelity"),
+    )
+
+
+def _computes_bf16_natively() -> bool:
+    """Whether the CPU has instructions for it; emulated, it is many times slower than fp32."""
+    facts = Path("/proc/cpuinfo")
+    if not facts.is_file():
+        return False
+    wanted = {"bf16"} if platform.machine() == "aarch64" else {"avx512_bf16", "amx_bf16"}
+    return not wanted.isdisjoint(facts.read_text().split())

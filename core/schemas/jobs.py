@@ -1,0 +1,144 @@
+"""What the API takes and says of jobs, their events, curves and artifacts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.schemas.training import SlaeganConfig
+
+
+class Status(StrEnum):
+    """The life of a job; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    EVALUATING = "evaluating"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+
+
+class JobIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_id: UUID
+    name: str = Field("", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="One line, for people")
+    priority: int = Field(0, ge=-100, le=100, description="Higher runs first")
+    config: SlaeganConfig = Field(default_factory=SlaeganConfig)
+
+
+class Point(BaseModel):
+    """One evaluated snapshot: the metrics and the protocol that they were computed under."""
+
+    images_seen: int
+    status: str = Field(description="queued, running, done, failed or skipped")
+    fid: float | None = None
+    kid: float | None = None
+    kid_sd: float | None = None
+    lpips: float | None = None
+    protocol_hash: str
+    protocol: dict[str, Any]
+    checkpoint_id: UUID | None = None
+    error: dict[str, Any] | None = None
+
+
+class JobOut(BaseModel):
+    id: UUID
+    name: str
+    dataset_id: UUID
+    family: str
+    config: dict[str, Any]
+    status: Status
+    priority: int
+    attempt: int = Field(description="How often a worker has taken the job")
+    cancel_requested: bool
+    images_seen: int
+    total_images: int
+    progress: float = Field(ge=0, le=1)
+    images_per_s: float | None
+    eta_s: float | None
+    losses: dict[str, float] = Field(description="The latest, by name")
+    latest: Point | None = Field(description="The newest evaluated snapshot")
+    best: Point | None = Field(description="The evaluated snapshot with the lowest FID")
+    error: dict[str, Any] | None
+    facts: dict[str, Any] = Field(description="What is needed to reproduce the run")
+    worker: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class EventOut(BaseModel):
+    """One change of a job; `seq` counts from 1 without gaps and is the SSE id."""
+
+    seq: int
+    type: str
+    at: datetime
+    payload: dict[str, Any]
+
+
+class LossOut(BaseModel):
+    images_seen: int
+    losses: dict[str, float]
+
+
+class LogOut(BaseModel):
+    seq: int
+    attempt: int
+    at: datetime
+    line: str
+
+
+class CheckpointOut(BaseModel):
+    """One file: a deployable generator (safetensors) or a complete training state."""
+
+    id: UUID
+    job_id: UUID
+    kind: str = Field(examples=["generator", "state"])
+    images_seen: int
+    attempt: int
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+
+
+class SampleOut(BaseModel):
+    """The grid of the same latents at one moment of training, a PNG."""
+
+    id: UUID
+    job_id: UUID
+    images_seen: int
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+
+
+class WorkerOut(BaseModel):
+    name: str
+    kind: str = Field(examples=["train", "metrics"])
+    device: str
+    host: str
+    pid: int
+    current_job_id: UUID | None
+    alive: bool
+    started_at: datetime
+    last_heartbeat_at: datetime
+
+
+class ModelOut(BaseModel):
+    """A model family and the JSON Schema of its configuration."""
+
+    family: str
+    title: str
+    description: str
+    config_schema: dict[str, Any]
+    defaults: dict[str, Any]

@@ -1,0 +1,123 @@
+"""What a training or evaluating child process tells its supervisor: one JSON object a line.
+
+Paths are relative to the child's work folder. A file named in a tick is complete and fsynced
+before the tick is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from core.schemas.training import Frozen, SlaeganConfig
+
+
+class TrainingSpec(Frozen):
+    """All a training child needs; a JSON file in its work folder.
+
+    `resume` is a complete training state of an earlier attempt, `bank_cache` a folder shared by jobs where
+    results that depend on the dataset alone are kept by content hash.
+    """
+
+    config: SlaeganConfig
+    images_dir: Path
+    dataset_hash: str
+    work_dir: Path
+    cache_dir: Path
+    weights_dir: Path
+    device: str = Field(description="cpu or cuda:0")
+    resume: Path | None = None
+
+
+class EvaluationSpec(Frozen):
+    """All an evaluating child needs; a JSON file in its work folder.
+
+    `protocol` is what was planned with the snapshot: a result under any other is refused.
+    """
+
+    generator: Path = Field(description="A snapshot's generator file")
+    images_dir: Path
+    dataset_hash: str
+    config: SlaeganConfig
+    protocol: dict[str, Any]
+    cache_dir: Path = Field(description="Shared by jobs: features of the real pictures, by content hash")
+    weights_dir: Path
+    device: str = Field(description="cpu or cuda:0")
+
+
+class FactsTick(Frozen):
+    """Once, before the first step: versions, device, threads, commit, hashes of weights, parameter counts."""
+
+    tick: Literal["facts"] = "facts"
+    facts: dict[str, Any]
+
+
+class ProgressTick(Frozen):
+    """Every few iterations; losses are means since the last tick, NaN-free."""
+
+    tick: Literal["progress"] = "progress"
+    images_seen: int
+    images_per_s: float
+    losses: dict[str, float]
+
+
+class StateTick(Frozen):
+    """A complete training state to resume from."""
+
+    tick: Literal["state"] = "state"
+    images_seen: int
+    state: str
+
+
+class SnapshotTick(Frozen):
+    """A deployable generator and the fixed-noise grid, to be evaluated."""
+
+    tick: Literal["snapshot"] = "snapshot"
+    images_seen: int
+    generator: str
+    grid: str
+
+
+class MetricsTick(Frozen):
+    """The result of one evaluation."""
+
+    tick: Literal["metrics"] = "metrics"
+    metrics: dict[str, float]
+    protocol: dict[str, Any]
+
+
+class FinishedTick(Frozen):
+    tick: Literal["finished"] = "finished"
+    images_seen: int = 0
+
+
+class StoppedTick(Frozen):
+    """The child was asked to stop (SIGTERM), and has saved its state first."""
+
+    tick: Literal["stopped"] = "stopped"
+    images_seen: int
+
+
+class ErrorTick(Frozen):
+    """A failure the child understood; `code` is one of core.errors."""
+
+    tick: Literal["error"] = "error"
+    code: str
+    message: str
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+Tick = Annotated[
+    FactsTick
+    | ProgressTick
+    | StateTick
+    | SnapshotTick
+    | MetricsTick
+    | FinishedTick
+    | StoppedTick
+    | ErrorTick,
+    Field(discriminator="tick"),
+]
+TICK: TypeAdapter[Tick] = TypeAdapter(Tick)

@@ -1,0 +1,123 @@
+"""What a user may configure, per model family; stored whole, with its version, on the job."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+RESOLUTIONS = (64, 128, 256, 512, 1024)
+_WIDTH = {64: 0.5, 128: 0.5}
+_TOTAL_IMAGES = {64: 24_000, 128: 80_000}
+
+
+class Frozen(BaseModel):
+    """Immutable, and an unknown key is an error rather than a surprise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EvaluationConfig(Frozen):
+    """How each snapshot is judged; every field belongs to the metric's protocol."""
+
+    extractor: Literal["auto", "inception_v3", "vgg16"] = Field(
+        "auto",
+        description="auto: Inception v3 where its weights are in the weights folder, else VGG-16; "
+        "resolved when the job is submitted",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="In which VGG-16 computes; auto: bf16 where the CPU computes it natively, else fp32; resolved "
+        "when the job is submitted. Inception v3 always computes in fp32",
+    )
+    generated: int = Field(2_000, ge=16, le=50_000, description="Pictures generated for FID and KID")
+    lpips_pairs: int = Field(
+        200, ge=8, le=20_000, description="Random pairs of generated pictures for LPIPS diversity"
+    )
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+def _by_resolution(table: dict[int, Any], other: Any) -> Any:
+    return lambda data: table.get(data.get("resolution", 256), other)
+
+
+def _tenth(data: dict[str, Any]) -> int:
+    """A tenth of the run, in whole batches."""
+    batch: int = data.get("batch", 8)
+    total: int = data.get("total_images", 400_000)
+    return max(batch, -(-total // 10 // batch) * batch)
+
+
+class SlaeganConfig(Frozen):
+    """SLAE-GAN: FastGAN with spatial attention in its excitation, and VGG-16 metadata added to the noise."""
+
+    family: Literal["slaegan"] = "slaegan"
+    version: Literal[1] = 1
+    resolution: Literal[64, 128, 256, 512, 1024] = Field(
+        256, description="Side of the square pictures, in pixels"
+    )
+    width: float = Field(
+        default_factory=_by_resolution(_WIDTH, 1.0),
+        ge=0.125,
+        le=1.0,
+        description="Scales every channel count; 0.5 by default at 64 and 128, else 1",
+    )
+    batch: int = Field(8, ge=2, le=256, description="Pictures an iteration")
+    total_images: int = Field(
+        default_factory=_by_resolution(_TOTAL_IMAGES, 400_000),
+        ge=2,
+        le=100_000_000,
+        description="Training ends when this many real pictures were seen",
+    )
+    seed: int = Field(0, ge=0, lt=2**31)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the device computes it natively, else fp16 on CUDA, fp32 on CPU"
+    )
+    learning_rate: float = Field(2e-4, gt=0, le=1e-1)
+    attention: bool = Field(True, description="Spatial attention in the generator's excitation (SLAE)")
+    metadata: bool = Field(
+        True, description="VGG-16 relu5_3 features of the training pictures added to the noise"
+    )
+    metadata_dropout: float = Field(0.1, ge=0, le=1, description="Share of latents that get plain noise only")
+    metadata_rate: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        description="Learning rate of the metadata's projection as a share of learning_rate; 1: as all other weights",
+    )
+    excitation: bool = Field(True, description="Skip-layer excitation in the generator")
+    decoders: bool = Field(True, description="Self-supervised decoders on the discriminator")
+    output_tanh: bool = Field(
+        True,
+        description="tanh on the generator's pictures; false: at 1024 only, as in FastGAN's published code",
+    )
+    flips: bool = Field(True, description="Random horizontal flips of the training pictures")
+    augmentation: tuple[Literal["color", "translation", "cutout"], ...] = Field(
+        ("color", "translation"), description="Differentiable augmentations (DiffAugment)"
+    )
+    hinge_margin: Literal["random", "one"] = Field(
+        "random", description="random: U[0.8, 1] per logit (FastGAN); one: 1"
+    )
+    ema: Literal["ramped", "constant"] = Field(
+        "ramped", description="ramped: min(0.999, (1+t)/(10+t)); constant: 0.999"
+    )
+    evaluate_every_images: int = Field(
+        default_factory=_tenth,
+        ge=2,
+        description="A snapshot is evaluated this often; also at 0 and at the end",
+    )
+    checkpoint_every_images: int = Field(
+        default_factory=lambda data: data.get("evaluate_every_images", _tenth(data)),
+        ge=2,
+        description="At most this much work is lost with a worker",
+    )
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _ends_on_a_whole_batch(self) -> Self:
+        if self.total_images < self.batch:
+            raise ValueError(f"total_images {self.total_images} is below one batch of {self.batch}")
+        return self
+
+
+FAMILIES: dict[str, type[SlaeganConfig]] = {"slaegan": SlaeganConfig}

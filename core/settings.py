@@ -1,0 +1,78 @@
+"""The only reader of the environment. Times are seconds, sizes bytes."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+import platformdirs
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Every knob of the service; each can be set by SLAEGAN_<NAME>, the three URLs by their plain names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLAEGAN_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    database_url: str = Field(validation_alias="DATABASE_URL", description="postgresql+psycopg://…")
+    broker_url: str = Field(
+        validation_alias="BROKER_URL", description="redis://host/0 or unix:///path/to/socket"
+    )
+    storage_url: str = Field(
+        validation_alias="STORAGE_URL", description="file:///folder, s3://bucket/prefix …"
+    )
+    data_dir: Path = Field(Path("data"), description="Scratch space and caches of this machine")
+    weights_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_cache_path("slaegan") / "weights",
+        description="Pretrained weights, verified by hash",
+    )
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    store_reserve_bytes: int = Field(
+        256 * MIB, description="Writes to a local store stop before less than this is free"
+    )
+    max_body_bytes: int = Field(1 * MIB, description="Of a JSON request")
+    max_upload_bytes: int = Field(1024 * MIB, description="Of one dataset upload")
+    max_archive_entries: int = 10_000
+    max_picture_bytes: int = 64 * MIB
+    max_picture_pixels: int = 64_000_000
+    max_unpacked_bytes: int = 4096 * MIB
+    max_unpack_ratio: int = Field(200, description="Unpacked size over packed size of an archive's entry")
+    requests_per_minute: int = Field(6_000, description="Of one key; an unkeyed address gets a hundredth")
+
+    stream_poll_s: float = Field(
+        0.25, description="How often the API looks for events that its streams wait for"
+    )
+    stream_heartbeat_s: float = Field(15, description="A silent stream gets a comment this often")
+
+    lease_s: float = 60
+    heartbeat_s: float = 10
+    sweep_s: float = 5
+    poll_s: float = Field(1, description="How often a supervisor looks at its row for cancel")
+    stop_s: float = Field(20, description="How long a child may take to save after SIGTERM")
+    kill_s: float = Field(5, description="How long a cancelled child may take to end after SIGTERM")
+    max_infrastructure_failures: int = 5
+    max_evaluation_attempts: int = 3
+    device: str = Field("cpu", description="Of this worker: cpu or cuda:<index>")
+    worker_name: str = Field("", description="Unique among live workers; by default kind and host name")
+    cuda_visible_devices: str | None = Field(None, validation_alias="CUDA_VISIBLE_DEVICES")
+    threads: int = Field(0, ge=0, description="Torch threads of a training child; 0: as torch chooses")
+
+    def celery_broker_url(self) -> str:
+        """The broker as kombu wants it: unix sockets are redis+socket://."""
+        if self.broker_url.startswith("unix://"):
+            return "redis+socket://" + quote(self.broker_url.removeprefix("unix://"))
+        return self.broker_url
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()  # the three URLs come from the environment

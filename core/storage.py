@@ -1,0 +1,223 @@
+"""The artifact store: a local folder, or S3, GCS, Azure and their likes, behind one Protocol.
+
+A key is a relative path of our own making (`datasets/<id>/00001.png`); nothing a user names enters it.
+A put is complete or absent: a reader never sees half a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+from core.errors import StoreFull, StoreUnavailable
+from core.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHUNK_BYTES = 1024 * 1024
+
+
+class Store(Protocol):
+    """What the service asks of a store.
+
+    Every method raises StoreUnavailable when the store cannot be reached, and `put` StoreFull when it is full.
+    """
+
+    def put(self, key: str, source: Path) -> None:
+        """Store a file's bytes under a key, durably, over whatever was there."""
+
+    def fetch(self, key: str, target: Path) -> None:
+        """Copy an artifact to a local file."""
+
+    def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Stream the bytes from start to end (exclusive)."""
+
+    def delete(self, key: str) -> None:
+        """Remove an artifact; an absent one is no error."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Every key under a prefix folder."""
+
+    def check(self) -> None:
+        """Raise when a put would fail now."""
+
+
+class LocalStore:
+    """A folder. Writes go to a temporary name, are fsynced, and renamed."""
+
+    def __init__(self, root: Path, *, reserve_bytes: int) -> None:
+        self._root = root
+        self._reserve_bytes = reserve_bytes
+
+    def _path(self, key: str) -> Path:
+        path = self._root / key
+        assert ".." not in path.parts, key
+        return path
+
+    def put(self, key: str, source: Path) -> None:
+        path = self._path(key)
+        try:
+            self._require_space(source.stat().st_size)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{uuid4().hex}.part")
+            try:
+                with source.open("rb") as reader, temporary.open("wb") as writer:
+                    shutil.copyfileobj(reader, writer, CHUNK_BYTES)
+                    writer.flush()
+                    os.fsync(writer.fileno())
+                temporary.replace(path)
+                _fsync_folder(path.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise _as_store_error(error, self._root) from error
+
+    def fetch(self, key: str, target: Path) -> None:
+        try:
+            shutil.copyfile(self._path(key), target)
+        except OSError as error:
+            raise _as_store_error(error, self._root) from error
+
+    def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        try:
+            with self._path(key).open("rb") as file:
+                file.seek(start)
+                left = None if end is None else end - start
+                while chunk := file.read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left)):
+                    left = None if left is None else left - len(chunk)
+                    yield chunk
+        except OSError as error:
+            raise _as_store_error(error, self._root) from error
+
+    def delete(self, key: str) -> None:
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise _as_store_error(error, self._root) from error
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        for path in sorted(self._path(prefix).rglob("*")):
+            if path.is_file() and not path.name.endswith(".part"):
+                yield path.relative_to(self._root).as_posix()
+
+    def check(self) -> None:
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            self._require_space(0)
+            if not os.access(self._root, os.W_OK):
+                raise StoreUnavailable(
+                    f"The store folder {self._root} is not writable: give this user write access."
+                )
+        except OSError as error:
+            raise _as_store_error(error, self._root) from error
+
+    def _require_space(self, size_bytes: int) -> None:
+        """Keep a reserve free: the embedded database shares the disk and must still record a failure."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        free_bytes = shutil.disk_usage(self._root).free
+        if free_bytes - size_bytes < self._reserve_bytes:
+            raise StoreFull(
+                f"The store has {free_bytes} bytes free; {size_bytes} bytes and a reserve of {self._reserve_bytes} "
+                "are needed. Free some space, or delete old datasets and jobs.",
+                free_bytes=free_bytes,
+                needed_bytes=size_bytes,
+                reserve_bytes=self._reserve_bytes,
+            )
+
+
+class ObjectStore:
+    """S3, GCS, Azure … through obstore, which uploads large files in parts."""
+
+    def __init__(self, url: str) -> None:
+        # Imported here: a local store should not pay for it at every start.
+        import obstore  # noqa: PLC0415
+        from obstore.store import from_url  # noqa: PLC0415
+
+        self._obstore: Any = obstore
+        self._url = url
+        self._store: Any = from_url(url)
+
+    def _failed(self, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(f"The store {urlsplit(self._url).netloc} failed: {str(error)[:300]}")
+
+    def put(self, key: str, source: Path) -> None:
+        try:
+            self._obstore.put(self._store, key, source)
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise self._failed(error) from error
+
+    def fetch(self, key: str, target: Path) -> None:
+        with target.open("wb") as file:
+            for chunk in self.read(key):
+                file.write(chunk)
+
+    def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        try:
+            options: dict[str, Any] = {"range": (start, end) if end is not None else {"offset": start}}
+            result = self._obstore.get(
+                self._store, key, options=options if start or end is not None else None
+            )
+            for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(chunk)
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise self._failed(error) from error
+
+    def delete(self, key: str) -> None:
+        try:
+            self._obstore.delete(self._store, key)
+        except FileNotFoundError:
+            return
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise self._failed(error) from error
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        try:
+            for batch in self._obstore.list(self._store, prefix=prefix):
+                yield from (entry["path"] for entry in batch)
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise self._failed(error) from error
+
+    def check(self) -> None:
+        next(iter(self.keys("health")), None)
+
+
+def sha256_of(path: Path) -> str:
+    """The hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _as_store_error(error: OSError, root: Path) -> StoreFull | StoreUnavailable:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(f"The disk of the store {root} is full: free some space.")
+    return StoreUnavailable(f"The store folder {root} cannot be used: {error}.")
+
+
+def open_store(url: str, *, reserve_bytes: int) -> Store:
+    """The store behind a URL: file:///folder, or any URL obstore knows (s3://bucket/prefix …)."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)), reserve_bytes=reserve_bytes)
+    return ObjectStore(url)
+
+
+@cache
+def store() -> Store:
+    """The configured store of this process."""
+    return open_store(settings().storage_url, reserve_bytes=settings().store_reserve_bytes)

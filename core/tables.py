@@ -1,0 +1,23 @@
+"""All tables, imported together so that `Base.metadata` is whole (migrations and their test need that)."""
+
+from core.datasets.tables import Dataset, DatasetImage
+from core.db import Base
+from core.evaluations.tables import Evaluation
+from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
+from core.keys import ApiKey, Tenant
+
+__all__ = [
+    "ApiKey",
+    "Base",
+    "Checkpoint",
+    "Dataset",
+    "DatasetImage",
+    "Evaluation",
+    "Job",
+    "JobEvent",
+    "LogLine",
+    "Loss",
+    "Sample",
+    "Tenant",
+    "Worker",
+]

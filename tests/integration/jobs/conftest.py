@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.datasets.tables import Dataset, DatasetImage
+from core.db import make_engine
+from core.jobs import service
+from core.keys import Tenant
+from core.schemas.training import SlaeganConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from core.jobs.tables import Job
+
+Sessions = sessionmaker[Session]
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Sessions]:
+    engine = make_engine(database_url)
+    yield sessionmaker(engine, expire_on_commit=False)
+    engine.dispose()
+
+
+@pytest.fixture
+def tenant_id(db: Sessions) -> UUID:
+    tenant = Tenant(id=uuid4(), name="owner")
+    with db.begin() as session:
+        session.add(tenant)
+    return tenant.id
+
+
+@pytest.fixture
+def submit(db: Sessions, tenant_id: UUID) -> Callable[..., Job]:
+    """Queues a job on a dataset of four pictures that only the database knows."""
+
+    def submit(**arguments: object) -> Job:
+        with db.begin() as session:
+            dataset = Dataset(
+                id=uuid4(), tenant_id=tenant_id, name="d", image_count=4, size_bytes=4, content_hash="0" * 64
+            )
+            session.add(dataset)
+            session.flush()
+            session.add_all(
+                DatasetImage(
+                    dataset_id=dataset.id,
+                    position=n,
+                    name=f"{n}.png",
+                    storage_key=f"datasets/{dataset.id}/{n}.png",
+                    sha256="0" * 64,
+                    width=64,
+                    height=64,
+                    size_bytes=1,
+                )
+                for n in range(4)
+            )
+            values = {"name": "a job", "priority": 0, **arguments}
+            return service.create(
+                session,
+                tenant_id=tenant_id,
+                dataset_id=dataset.id,
+                config=SlaeganConfig(resolution=64),
+                **values,  # type: ignore[arg-type]
+            )
+
+    return submit

@@ -1,0 +1,135 @@
+"""One set of promises, kept by the local folder and by S3 (moto's server)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from core.errors import StoreFull, StoreUnavailable
+from core.storage import LocalStore, Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+AWS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_REGION": "us-east-1",
+    "AWS_ALLOW_HTTP": "true",
+}
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    if request.param == "file":
+        return open_store(f"file://{tmp_path}/a%20store", reserve_bytes=0)
+    endpoint = request.getfixturevalue("s3_endpoint")
+    for name, value in (AWS | {"AWS_ENDPOINT": endpoint}).items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="artifacts")
+    return open_store("s3://artifacts/prefix", reserve_bytes=0)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(bytes(range(256)) * 10_000)
+    return path
+
+
+def test_what_is_put_can_be_fetched_read_listed_and_deleted(
+    store: Store, source: Path, tmp_path: Path
+) -> None:
+    store.check()
+    store.put("jobs/a/one.bin", source)
+    store.put("jobs/ab/two.bin", source)
+    store.fetch("jobs/a/one.bin", tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == source.read_bytes()
+    assert b"".join(store.read("jobs/a/one.bin")) == source.read_bytes()
+    assert b"".join(store.read("jobs/a/one.bin", start=10, end=300)) == source.read_bytes()[10:300]
+    assert b"".join(store.read("jobs/a/one.bin", start=2_559_990)) == source.read_bytes()[2_559_990:]
+    assert list(store.keys("jobs/a")) == ["jobs/a/one.bin"]
+    for _ in range(2):  # Deleting what is gone is no error.
+        store.delete("jobs/a/one.bin")
+    assert list(store.keys("jobs")) == ["jobs/ab/two.bin"]
+
+
+def test_a_put_replaces_what_was_there(store: Store, source: Path) -> None:
+    store.put("key", source)
+    source.write_bytes(b"new")
+    store.put("key", source)
+    assert b"".join(store.read("key")) == b"new"
+
+
+def test_an_absent_artifact_is_a_store_error(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        store.fetch("no/such", tmp_path / "target")
+    with pytest.raises(StoreUnavailable):
+        list(store.read("no/such"))
+
+
+def test_an_unreachable_s3_is_a_store_error(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
+    for name, value in (AWS | {"AWS_ENDPOINT": "http://127.0.0.1:9"}).items():
+        monkeypatch.setenv(name, value)
+    store = open_store("s3://artifacts", reserve_bytes=0)
+    with pytest.raises(StoreUnavailable, match="artifacts"):
+        store.check()
+    with pytest.raises(StoreUnavailable):
+        store.put("key", source)
+
+
+def test_the_reserve_stays_free(tmp_path: Path, source: Path) -> None:
+    free_bytes = shutil.disk_usage(tmp_path).free
+    store = LocalStore(tmp_path / "store", reserve_bytes=free_bytes + 2**30)
+    with pytest.raises(StoreFull, match="reserve"):
+        store.put("key", source)
+    with pytest.raises(StoreFull):
+        store.check()
+    assert list((tmp_path / "store").rglob("*")) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path, source: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=False, capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.decode()}")
+    try:
+        store = LocalStore(disk / "store", reserve_bytes=0)
+        store.put("first", source)
+        (disk / "filler").write_bytes(bytes(1_000_000))
+        with pytest.raises(StoreFull):
+            store.put("second", source)
+        assert list(store.keys("")) == ["first"]
+        assert b"".join(store.read("first")) == source.read_bytes()
+        assert [path.name for path in (disk / "store").iterdir()] == ["first"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_an_unwritable_folder_is_told(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "store").write_text("a file where the folder should be")
+    store = LocalStore(tmp_path / "store", reserve_bytes=0)
+    with pytest.raises(StoreUnavailable, match="cannot be used"):
+        store.put("key", source)
+    with pytest.raises(StoreUnavailable):
+        store.check()
