@@ -1,0 +1,92 @@
+"""LPIPS with VGG-16: how far apart two pictures look, by the features of a network trained on ImageNet.
+
+Shapes: N pictures, C channels, H height, W width. Pictures are RGB in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from core.models.vgg import vgg16_features
+from core.weights import ensure_vgg16
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# ImageNet's mean and deviation, for pictures in [-1, 1] instead of [0, 1].
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
+# relu1_2, relu2_2, relu3_3, relu4_3, relu5_3 in torchvision's `features`.
+_TAPS = (3, 8, 15, 22, 29)
+_EPS = 1e-10
+
+
+class Lpips(nn.Module):
+    """The learned perceptual distance of Zhang et al. 2018, Eq. 1, version 0.1, frozen.
+
+    Equal to the `lpips` package's `LPIPS(net="vgg")` to 1e-5 in float32.
+
+    Args:
+        weights_dir: where `core.weights` keeps the VGG-16 features.
+        dtype: in which the features are computed; distances are float32.
+        device: where.
+
+    Raises:
+        WeightsMissing: the weights are neither in the folder nor to be had.
+    """
+
+    def __init__(
+        self, weights_dir: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__()
+        self.features = vgg16_features(weights_dir)
+        with safe_open(ensure_vgg16(weights_dir), framework="pt") as tensors:
+            heads = [tensors.get_tensor(f"lpips.lin{index}.weight") for index in range(len(_TAPS))]
+        self.dtype = dtype
+        self.heads = nn.ParameterList(nn.Parameter(head, requires_grad=False) for head in heads)
+        self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1))
+        self.shift: Tensor
+        self.scale: Tensor
+        self.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        self.features.to(dtype)
+
+    def directions(self, pictures_N3HW: Tensor) -> Iterator[Tensor]:
+        """Features of five depths, each position scaled to length one.
+
+        Args:
+            pictures_N3HW: in [-1, 1], any float type, at least 16 pixels a side.
+
+        Yields:
+            NCHW features in the module's type.
+        """
+        x = ((pictures_N3HW - self.shift) / self.scale).to(self.dtype, memory_format=torch.channels_last)
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in _TAPS:
+                yield _unit(x)
+
+    def against(self, pictures_N3HW: Tensor, targets: list[Tensor]) -> Tensor:
+        """Distances of pictures to targets whose `directions` are known, one number a picture, float32."""
+        total = torch.zeros(pictures_N3HW.shape[0], device=pictures_N3HW.device)
+        for mine, target, head in zip(self.directions(pictures_N3HW), targets, self.heads, strict=True):
+            weighted = (mine - target).square() * head.to(self.dtype)
+            total = total + weighted.sum(dim=1).mean(dim=(1, 2), dtype=torch.float32)
+        return total
+
+    def forward(self, a_N3HW: Tensor, b_N3HW: Tensor) -> Tensor:
+        """Distance of each picture of `a` to that of `b`, both in [-1, 1]; N numbers, float32."""
+        return self.against(a_N3HW, list(self.directions(b_N3HW)))
+
+
+def _unit(features_NCHW: Tensor) -> Tensor:
+    """Scale each position's features to length one, as the package does, with a finite gradient at zero."""
+    # 1e-20 under the root changes no value and keeps the gradient of a position that is dead in all channels.
+    square = features_NCHW.square().sum(dim=1, keepdim=True, dtype=torch.float32)
+    inverse = 1 / ((square + _EPS**2).sqrt() + _EPS)
+    return features_NCHW * inverse.to(features_NCHW.dtype)

@@ -1,0 +1,245 @@
+"""The training loop: from a folder of pictures to snapshots and states, told in ticks.
+
+images_seen is the only clock. The loop owns precision, averages, checkpoints and ticks; what is trained,
+and with which losses, belongs to the family.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from core.schemas.ticks import (
+    FactsTick,
+    FinishedTick,
+    ProgressTick,
+    SnapshotTick,
+    StateTick,
+    StoppedTick,
+    Tick,
+    TrainingSpec,
+)
+from core.training import checkpoint, precision
+from core.training.data import EpochOrder, load_pictures
+from core.training.ema import Ema
+from core.training.facts import facts_of
+from core.training.guard import Guard
+from core.training.metadata import MetadataBank, load_bank
+from core.training.perceptual import Lpips
+from core.training.slaegan import Slaegan, build_networks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core.training.family import Family
+
+# Iterations between two progress ticks: one or two seconds' worth, fixed so that the losses are the same
+# however fast the machine is.
+_PROGRESS = {"cpu": {64: 4, 128: 2}, "cuda": {64: 50, 128: 50, 256: 25, 512: 10}}
+
+
+class _Stopped(Exception):
+    """The caller asked to stop."""
+
+
+def train(spec: TrainingSpec, *, emit: Callable[[Tick], None], should_stop: Callable[[], bool]) -> None:
+    """Train to the end, or until asked to stop.
+
+    Args:
+        spec: configuration, pictures, folders, device, and a state to go on from.
+        emit: takes each tick; a file named in a tick is complete.
+        should_stop: asked at least once an iteration; when true the state is saved and the training ends.
+
+    Raises:
+        ConfigurationFailed: the configuration cannot run here, or differs from the state's.
+        DataFailed: the pictures or the state cannot be read.
+        WeightsMissing: the VGG-16 weights are not to be had.
+        NonFinite: twenty steps in a row left the finite numbers.
+    """
+    trainer = None
+
+    def check_stop() -> None:
+        if should_stop():
+            raise _Stopped
+
+    try:
+        trainer = Trainer(spec, emit=emit, check_stop=check_stop)
+        trainer.run()
+    except _Stopped:
+        if trainer is not None:
+            trainer.save()
+        emit(StoppedTick(images_seen=0 if trainer is None else trainer.images_seen))
+
+
+class Trainer:
+    """One run of one family; see `train`."""
+
+    def __init__(
+        self, spec: TrainingSpec, *, emit: Callable[[Tick], None], check_stop: Callable[[], None]
+    ) -> None:
+        self._spec, self._config, self._emit, self._check_stop = spec, spec.config, emit, check_stop
+        self._device = torch.device(spec.device)
+        self._dtype = precision.resolve(spec.config.precision, device=self._device)
+        state = self._read_state()
+        networks = build_networks(self._config, device=self._device)
+        self._facts = facts_of(spec, dtype=self._dtype, networks=networks, resumed=state)
+        emit(FactsTick(facts=self._facts))
+        self._pictures_M3HW = self._load_pictures()
+        self._family: Family = Slaegan(
+            self._config,
+            networks=networks,
+            bank=self._load_bank(state),
+            perceptual=self._load_perceptual(),
+            dtype=self._dtype,
+            device=self._device,
+        )
+        self._optimisers = {phase.name: self._family.optimiser(phase) for phase in self._family.phases}
+        self._ema = Ema(self._family.networks[self._family.averaged])
+        self._scaler = precision.scaler(self._dtype, device=self._device)
+        self._guard = Guard(self._family.networks, scaler=self._scaler, device=self._device)
+        self._order = EpochOrder(self._pictures_M3HW.shape[0], seed=self._config.seed)
+        self.images_seen = self._iteration = 0
+        self._snapshot_at: int | None = None
+        self._state_at = 0
+        self._tick_time = time.perf_counter()
+        if state is not None:
+            self._resume(state)
+
+    def _read_state(self) -> dict[str, Any] | None:
+        if self._spec.resume is None:
+            return None
+        state = checkpoint.load_state(self._spec.resume, device=self._device)
+        checkpoint.check_same_run(state, config=self._config, dataset_hash=self._spec.dataset_hash)
+        return state
+
+    def _load_pictures(self) -> Tensor:
+        return load_pictures(
+            self._spec.images_dir,
+            resolution=self._config.resolution,
+            cache_dir=self._spec.cache_dir,
+            dataset_hash=self._spec.dataset_hash,
+            check_stop=self._check_stop,
+        ).to(self._device)
+
+    def _load_bank(self, state: dict[str, Any] | None) -> MetadataBank | None:
+        if not self._config.metadata:
+            return None
+        if state is not None:  # a resumed run keeps its very numbers, whatever the cache holds by now
+            return MetadataBank.of(state["family"]["bank"]["rows"].cpu())
+        return load_bank(
+            self._spec.images_dir,
+            cache_dir=self._spec.cache_dir,
+            dataset_hash=self._spec.dataset_hash,
+            weights_dir=self._spec.weights_dir,
+            device=self._device,
+            dtype=self._dtype,
+            check_stop=self._check_stop,
+        )
+
+    def _load_perceptual(self) -> Lpips | None:
+        if not self._config.decoders:
+            return None
+        return Lpips(self._spec.weights_dir, dtype=self._dtype, device=self._device)
+
+    def run(self) -> None:
+        """Train until total_images; snapshots come before states, so that no resume can skip one."""
+        config = self._config
+        while True:
+            if self._snapshot_due():
+                self._snapshot()
+            if self._due(config.checkpoint_every_images, since=self._state_at):
+                self.save()
+            if self.images_seen >= config.total_images:
+                break
+            self._check_stop()
+            self._iterate()
+        if self._state_at != self.images_seen:
+            self.save()
+        self._emit(FinishedTick(images_seen=self.images_seen))
+
+    def _due(self, every: int, *, since: int) -> bool:
+        return self.images_seen // every > since // every
+
+    def _snapshot_due(self) -> bool:
+        if self._snapshot_at is None or self.images_seen >= self._config.total_images:
+            return self._snapshot_at != self.images_seen
+        return self._due(self._config.evaluate_every_images, since=self._snapshot_at)
+
+    def _iterate(self) -> None:
+        rows_N = self._order.rows(self.images_seen, batch=self._config.batch).to(self._device)
+        self._guard.remember()
+        self._family.begin(self._pictures_M3HW[rows_N], rows_N=rows_N)
+        losses: dict[str, Tensor] = {}
+        for phase in self._family.phases:
+            for _ in range(phase.repeats if self._iteration % phase.every == 0 else 0):
+                optimiser = self._optimisers[phase.name]
+                optimiser.zero_grad(set_to_none=True)
+                now = self._family.run(phase, backward=self._backward)
+                self._guard.step(optimiser, losses=now)
+                losses |= now
+        self._ema.update(decay=self._family.average_decay(self._iteration))
+        self._guard.finish(losses)
+        self._iteration += 1
+        self.images_seen += self._config.batch
+        every = _PROGRESS.get(self._device.type, {}).get(self._config.resolution, 1)
+        if self._iteration % every == 0:
+            self._progress(every * self._config.batch)
+
+    def _backward(self, loss: Tensor) -> None:
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's stub
+
+    def _progress(self, images: int) -> None:
+        losses = self._guard.means()  # waits for the device, so that the time below is the work's
+        now = time.perf_counter()
+        rate = images / (now - self._tick_time)
+        self._tick_time = now
+        self._emit(ProgressTick(images_seen=self.images_seen, images_per_s=rate, losses=losses))
+
+    def _snapshot(self) -> None:
+        began = time.perf_counter()
+        stem = self._spec.work_dir / f"snapshot-{self.images_seen:09d}"
+        generator, grid = self._family.write_snapshot(
+            stem, average=self._ema.average, images_seen=self.images_seen, check_stop=self._check_stop
+        )
+        self._snapshot_at = self.images_seen
+        self._emit(SnapshotTick(images_seen=self.images_seen, generator=generator.name, grid=grid.name))
+        self._tick_time += time.perf_counter() - began
+
+    def save(self) -> None:
+        """Write the complete state and say so."""
+        began = time.perf_counter()
+        path = self._spec.work_dir / f"state-{self.images_seen:09d}.pt"
+        checkpoint.save_state(path, self._state())
+        self._state_at = self.images_seen
+        self._emit(StateTick(images_seen=self.images_seen, state=path.name))
+        self._tick_time += time.perf_counter() - began
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "config": self._config.model_dump(mode="json"),
+            "facts": self._facts,
+            "images_seen": self.images_seen,
+            "iteration": self._iteration,
+            "snapshot_at": self._snapshot_at,
+            "networks": {name: network.state_dict() for name, network in self._family.networks.items()},
+            "average": self._ema.average,
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
+            "scaler": self._scaler.state_dict(),
+            "guard": self._guard.state(),
+            "family": self._family.state(),
+        }
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        for name, network in self._family.networks.items():
+            network.load_state_dict(state["networks"][name])
+        self._ema.load(state["average"])
+        for name, optimiser in self._optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self._scaler.load_state_dict(state["scaler"])
+        self._guard.load(state["guard"])
+        self._family.load_random(state["family"])
+        self.images_seen = self._state_at = state["images_seen"]
+        self._iteration, self._snapshot_at = state["iteration"], state["snapshot_at"]

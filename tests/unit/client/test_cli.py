@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from client.cli import configuration
+from core.errors import InvalidRequest
+from core.schemas.training import SlaeganConfig
+
+# As in an install of the client alone.
+WITHOUT_THE_SERVICE = """
+import sys
+
+class Absent:
+    names = {"torch", "pydantic_settings", "sqlalchemy", "alembic", "celery", "redis", "psycopg", "psutil"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from client.cli import main
+main()
+"""
+
+
+def test_settings_reach_into_parts_and_are_json_or_text() -> None:
+    config = configuration(
+        ["evaluation.generated=500", "ema=constant", "augmentation=[]", "flips=false"],
+        resolution=128,
+        total_images=None,
+    )
+    assert config == SlaeganConfig.model_validate(
+        {
+            "resolution": 128, "ema": "constant", "augmentation": (), "flips": False,
+            "evaluation": {"generated": 500},
+        }
+    )  # fmt: skip
+
+
+def test_settings_change_what_is_given_and_leave_the_rest() -> None:
+    config = configuration(["evaluation.generated=500"], evaluation={"generated": 16, "lpips_pairs": 8})
+    assert (config.evaluation.generated, config.evaluation.lpips_pairs) == (500, 8)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("width", "KEY=VALUE"),
+        ("widht=1", "widht: Extra inputs"),
+        ("resolution=100", "resolution: Input should be 64"),
+        ("evaluation.generated=many", "evaluation.generated"),
+        ("seed.more=1", "seed"),
+    ],
+)
+def test_wrong_settings_are_named(setting: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        configuration([setting])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--help"], 0, "download"),
+        (["up"], 1, "pip install 'slaegan[local]'"),
+        (["demo"], 1, "pip install 'slaegan[local]'"),
+        (["doctor"], 1, "this is a client"),
+        (["jobs"], 1, "slaegan up"),
+    ],
+)
+def test_a_client_only_install(tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", WITHOUT_THE_SERVICE, *arguments], cwd=tmp_path, capture_output=True, text=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[3]), "HOME": str(tmp_path), "COLUMNS": "200"}, check=False,
+    )  # fmt: skip
+    assert result.returncode == status, result.stderr
+    assert message in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr

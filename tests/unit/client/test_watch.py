@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from client.watch import describe, duration, fid_text
+from core.schemas.jobs import EventOut, Point
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3661, "1:01:01")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_fid_carries_its_extractor() -> None:
+    point = Point(images_seen=8, status="done", fid=12.34, protocol_hash="h", protocol={"extractor": "vgg16"})
+    assert fid_text(point) == "FID 12.3 (vgg16)"
+    assert fid_text(point.model_copy(update={"fid": None})) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "text"),
+    [
+        ("running", {"worker": "train-0"}, "running on train-0"),
+        (
+            "evaluated",
+            {"images_seen": 8, "metrics": {"fid": 1.5}, "extractor": "vgg16"},
+            "8 images: fid 1.5 (vgg16)",
+        ),
+        ("failed", {"message": "The disk is full."}, "failed: The disk is full."),
+        ("evaluation_failed", {"images_seen": 8, "error": {"message": "why"}}, "no metrics at 8 images: why"),
+        ("cancel_requested", {}, "cancel requested"),
+    ],
+)
+def test_events_in_words(kind: str, payload: dict[str, object], text: str) -> None:
+    event = EventOut(seq=1, type=kind, at=datetime.now(UTC), payload=payload)
+    assert describe(event).endswith(text)

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import pytest
+from PIL import Image
+
+from core.datasets.ingest import Normalised, Upload, normalise_uploads, remove, stored
+from core.datasets.scratch import clear_abandoned, require_space, scratch_folder
+from core.errors import DatasetUnusable, StoreFull, StoreUnavailable
+from core.settings import settings
+from core.storage import LocalStore
+from tests.picture_files import encoded, png, pngs, zipped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from core.settings import Settings
+
+ID = UUID(int=1)
+
+
+class FillingStore(LocalStore):
+    """A store that is full after some puts."""
+
+    def __init__(self, root: Path, *, puts: int) -> None:
+        super().__init__(root, reserve_bytes=0)
+        self._puts = puts
+
+    def put(self, key: str, source: Path) -> None:
+        self._puts -= 1
+        if self._puts < 0:
+            raise StoreFull("The store is full.")
+        super().put(key, source)
+
+
+def normalised(files: dict[str, bytes], *, folder: Path, limits: Settings | None = None) -> Normalised:
+    uploads: list[Upload] = []
+    for name, data in files.items():
+        path = folder / f"{len(uploads)}.upload"
+        path.write_bytes(data)
+        uploads.append(Upload(name, path))
+    return normalise_uploads(uploads, folder=folder, limits=limits or settings())
+
+
+def test_pictures_and_archives_mix_and_keep_their_order(tmp_path: Path) -> None:
+    files = {"first.png": png("red"), "b.zip": zipped(pngs(5)), "last.png": png("blue")}
+    result = normalised(files, folder=tmp_path)
+    assert [p.name for p in result.pictures] == ["first.png", *pngs(5), "last.png"]
+    assert not list(tmp_path.rglob("*.upload")), "what was read should have made room"
+
+
+def test_each_rejected_file_is_named_with_its_reason(tmp_path: Path) -> None:
+    photo = encoded(Image.effect_noise((99, 99), 80).convert("RGB"), "JPEG")
+    files = pngs(4) | {
+        "same.png": pngs(1)["0000.png"],
+        "notes.txt": b"hello",
+        "cut.jpg": photo[:2000],
+        "tiny.png": png(size=(8, 8)),
+        "inner.zip": zipped(pngs(4)),
+    }
+    result = normalised({"all.zip": zipped(files)}, folder=tmp_path)
+    assert len(result.pictures) == 4
+    assert {rejection.name: rejection.code for rejection in result.rejected} == {
+        "same.png": "duplicate",
+        "notes.txt": "not_an_image",
+        "cut.jpg": "truncated",
+        "tiny.png": "too_small",
+        "inner.zip": "not_an_image",
+    }
+
+
+def test_duplicates_are_found_across_formats(tmp_path: Path) -> None:
+    twin = encoded(Image.new("RGB", (40, 36), (0, 0, 7)), "BMP")
+    result = normalised(pngs(4) | {"twin.bmp": twin}, folder=tmp_path)
+    assert [(r.name, r.code) for r in result.rejected] == [("twin.bmp", "duplicate")]
+    assert "'0000.png'" in result.rejected[0].reason
+
+
+def test_fewer_than_four_pictures_are_not_enough(tmp_path: Path) -> None:
+    with pytest.raises(DatasetUnusable) as raised:
+        normalised(pngs(3) | {"a.txt": b"x"}, folder=tmp_path)
+    assert (raised.value.details["usable"], raised.value.details["needed"]) == (3, 4)
+    assert [rejection["name"] for rejection in raised.value.details["rejected"]] == ["a.txt"]
+
+
+def test_content_hash_depends_on_pictures_alone(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    one = normalised({"x.zip": zipped(pngs(5))}, folder=folders[0])
+    two = normalised({f"other-{name}": data for name, data in pngs(5).items()}, folder=folders[1])
+    three = normalised(pngs(6), folder=folders[2])
+    assert one.content_hash == two.content_hash != three.content_hash
+
+
+def test_the_list_of_rejections_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.datasets.ingest.MAX_LISTED_REJECTIONS", 3)
+    result = normalised(pngs(4) | {f"{i}.txt": b"x" for i in range(9)}, folder=tmp_path)
+    assert [rejection.name for rejection in result.rejected] == ["0.txt", "1.txt", "2.txt", "6 more"]
+
+
+def test_stored_pictures_are_what_was_normalised(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store", reserve_bytes=0)
+    result = normalised(pngs(5), folder=tmp_path)
+    with stored(result, dataset_id=ID, folder=tmp_path, store=store) as keys:
+        assert keys == [f"datasets/{ID}/{i:05d}.png" for i in range(5)]
+    for key, picture in zip(keys, result.pictures, strict=True):
+        assert b"".join(store.read(key)) == picture.path.read_bytes()
+    remove([*keys, f"datasets/{ID}/preview.jpg"], store=store)
+    assert list(store.keys(".")) == []
+
+
+@pytest.mark.parametrize("puts", [0, 3, 9])
+def test_a_store_that_fills_up_keeps_nothing_of_it(puts: int, tmp_path: Path) -> None:
+    store = FillingStore(tmp_path / "store", puts=puts)
+    kept = tmp_path / "kept.bin"
+    kept.write_bytes(b"kept")
+    LocalStore(tmp_path / "store", reserve_bytes=0).put("datasets/other/00000.png", kept)
+    result = normalised(pngs(9), folder=tmp_path)
+    with pytest.raises(StoreFull), stored(result, dataset_id=uuid4(), folder=tmp_path, store=store):
+        pytest.fail("the block must not run")
+    assert list(store.keys(".")) == ["datasets/other/00000.png"]
+
+
+def test_what_fails_after_the_store_takes_the_files_out_again(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store", reserve_bytes=0)
+    result = normalised(pngs(4), folder=tmp_path)
+    with pytest.raises(ZeroDivisionError), stored(result, dataset_id=ID, folder=tmp_path, store=store):
+        raise ZeroDivisionError
+    assert list(store.keys(".")) == []
+
+
+def _fail_in(folder: Path) -> None:
+    (folder / "file").write_bytes(b"x")
+    raise ZeroDivisionError
+
+
+def test_scratch_folders_go_away_and_abandoned_ones_are_cleared(tmp_path: Path) -> None:
+    home = tmp_path / "data" / "uploads"
+    with pytest.raises(ZeroDivisionError), scratch_folder() as folder:
+        _fail_in(folder)
+    assert list(home.iterdir()) == []
+    abandoned = home / "upload-of-a-killed-process"
+    abandoned.mkdir()
+    (abandoned / "file").write_bytes(b"x")
+    with scratch_folder() as folder:
+        clear_abandoned()
+        assert list(home.iterdir()) == [folder]
+
+
+def test_the_reserve_of_the_scratch_disk_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_space(tmp_path, 1_000)
+    monkeypatch.setenv("SLAEGAN_STORE_RESERVE_BYTES", str(2**60))
+    settings.cache_clear()
+    with pytest.raises(StoreFull, match="scratch disk"):
+        require_space(tmp_path, 1_000)
+
+
+def test_an_unusable_data_folder_is_a_fault_of_the_service(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"a file where a folder should be")
+    with pytest.raises(StoreUnavailable), scratch_folder():
+        pytest.fail("the block must not run")

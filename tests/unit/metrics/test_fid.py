@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+from core.errors import NonFinite
+from core.metrics.fid import fid, kid
+
+
+def features(count: int, *, seed: int, shift: float = 0) -> torch.Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 24, generator=random).relu() + shift
+
+
+def test_fid_is_the_frechet_distance() -> None:
+    a, b = features(80, seed=0), features(60, seed=1, shift=0.5)
+    x, y = a.double().numpy(), b.double().numpy()
+    first, second = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    root = scipy.linalg.sqrtm(first @ second).real
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root)
+    assert fid(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("generated", "real"), [(300, 100), (20, 9), (9, 300), (15, 12)])
+def test_fid_is_torch_fidelitys(generated: int, real: int) -> None:
+    a, b = features(generated, seed=0), features(real, seed=1, shift=0.5)
+    first, second = fid_features_to_statistics(a.double()), fid_features_to_statistics(b.double())
+    theirs = fid_statistics_to_metric(first, second, verbose=False)["frechet_inception_distance"]
+    # Where a covariance is singular, theirs takes roots of zeros that are known to 1e-16.
+    assert fid(a, b) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_fid_of_a_set_with_itself_is_zero() -> None:
+    a = features(80, seed=0)
+    assert fid(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_identical_pictures_have_a_distance() -> None:
+    same, real = features(1, seed=0).expand(20, -1), features(30, seed=1)
+    spread = real.double().var(dim=0).sum()
+    between = (same[0].double() - real.double().mean(dim=0)).square().sum()
+    assert fid(same, real) == pytest.approx(float(spread + between), rel=1e-6)
+    assert kid(same, real, subsets=10, subset_size=10, seed=0).mean > 0
+
+
+def u_statistic(x: np.ndarray, y: np.ndarray) -> float:
+    """Gretton et al. 2012, Eq. 3, with the kernel of Bińkowski et al. 2018, pair by pair."""
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a @ b / len(a) + 1) ** 3)
+
+    m, n = len(x), len(y)
+    within_x = sum(kernel(x[i], x[j]) for i in range(m) for j in range(m) if i != j)
+    within_y = sum(kernel(y[i], y[j]) for i in range(n) for j in range(n) if i != j)
+    across = sum(kernel(a, b) for a in x for b in y)
+    return within_x / (m * (m - 1)) + within_y / (n * (n - 1)) - 2 * across / (m * n)
+
+
+def test_kid_is_the_unbiased_u_statistic() -> None:
+    a, b = features(12, seed=0), features(12, seed=1, shift=0.3)
+    # A subset of all rows is the set itself, in another order: no spread is left.
+    found = kid(a, b, subsets=3, subset_size=12, seed=0)
+    assert found.mean == pytest.approx(u_statistic(a.double().numpy(), b.double().numpy()), rel=1e-9)
+    assert found.sd == pytest.approx(0, abs=1e-12)
+
+
+def test_kid_is_unbiased_where_nothing_differs() -> None:
+    values = [
+        kid(features(40, seed=2 * k), features(40, seed=2 * k + 1), subsets=20, subset_size=20, seed=k).mean
+        for k in range(40)
+    ]
+    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
+
+
+def test_kid_follows_its_seed() -> None:
+    a, b = features(50, seed=0), features(50, seed=1)
+    first = kid(a, b, subsets=5, subset_size=25, seed=0)
+    assert first == kid(a, b, subsets=5, subset_size=25, seed=0)
+    assert first != kid(a, b, subsets=5, subset_size=25, seed=1)
+    assert first.sd > 0
+
+
+def test_too_few_pictures_are_named() -> None:
+    a = features(30, seed=0)
+    with pytest.raises(ValueError, match="at least 2 generated pictures"):
+        fid(a[:1], a)
+    with pytest.raises(ValueError, match="at least 20 real pictures"):
+        kid(a, a[:10], subsets=5, subset_size=20, seed=0)
+    with pytest.raises(ValueError, match="at least 2 pictures, not 1"):
+        kid(a, a, subsets=5, subset_size=1, seed=0)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(poison: float) -> None:
+    good, bad = features(30, seed=0), features(30, seed=1)
+    bad[3, 3] = poison
+    with pytest.raises(NonFinite, match="generated"):
+        fid(bad, good)
+    with pytest.raises(NonFinite, match="real"):
+        kid(good, bad, subsets=5, subset_size=10, seed=0)

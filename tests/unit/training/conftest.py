@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from core.schemas.ticks import Tick, TrainingSpec
+from core.schemas.training import SlaeganConfig
+from core.training.trainer import train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The networks of these tests are so small that a second thread only waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def images_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six drawn pictures of different sizes and formats."""
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for index in range(6):
+        width, height = (int(side) for side in random.integers(70, 130, size=2))
+        background, ink = (tuple(int(c) for c in random.integers(0, 256, size=3)) for _ in range(2))
+        picture = Image.new("RGB", (width, height), background)
+        ImageDraw.Draw(picture).ellipse((width // 4, height // 4, width // 2, 3 * height // 4), fill=ink)
+        picture.save(folder / f"{index}.{'png' if index % 2 else 'jpg'}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+class MakeSpec(Protocol):
+    def __call__(self, work_dir: Path, *, resume: Path | None = None, **config: Any) -> TrainingSpec: ...
+
+
+@pytest.fixture(scope="session")
+def make_spec(images_dir: Path, cache_dir: Path, weights_dir: Path) -> MakeSpec:
+    """A training of two pictures an iteration on the smallest networks."""
+
+    def make(work_dir: Path, *, resume: Path | None = None, **config: Any) -> TrainingSpec:
+        work_dir.mkdir(exist_ok=True)
+        small = {"resolution": 64, "width": 0.125, "batch": 2, "total_images": 8, "precision": "fp32"}
+        return TrainingSpec(
+            config=SlaeganConfig.model_validate(small | config),
+            images_dir=images_dir,
+            dataset_hash="six-drawn-pictures",
+            work_dir=work_dir,
+            cache_dir=cache_dir,
+            weights_dir=weights_dir,
+            device="cpu",
+            resume=resume,
+        )
+
+    return make
+
+
+def collect(spec: TrainingSpec, *, should_stop: Callable[[], bool] = lambda: False) -> list[Tick]:
+    """All ticks of a training in this process."""
+    ticks: list[Tick] = []
+    train(spec, emit=ticks.append, should_stop=should_stop)
+    return ticks

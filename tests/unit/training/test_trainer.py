@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+import torch
+
+from core.errors import ConfigurationFailed, DataFailed, NonFinite
+from core.schemas.ticks import (
+    TICK,
+    ErrorTick,
+    FactsTick,
+    FinishedTick,
+    ProgressTick,
+    SnapshotTick,
+    StateTick,
+    StoppedTick,
+    Tick,
+    TrainingSpec,
+)
+from core.schemas.training import SlaeganConfig
+from core.training.checkpoint import load_state
+from core.training.perceptual import Lpips
+from core.training.slaegan import Slaegan, build_networks
+from core.training.snapshot import load_generator
+from core.training.trainer import Trainer
+from tests.unit.training.conftest import collect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.unit.training.conftest import MakeSpec
+
+ROOT = Path(__file__).parents[3]
+T = TypeVar("T", bound=Tick)
+
+
+def of(kind: type[T], ticks: list[Tick]) -> list[T]:
+    return [tick for tick in ticks if isinstance(tick, kind)]
+
+
+def flat(value: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a state with their paths."""
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield from flat(inner, name=f"{name}/{key}")
+        case list() | tuple():
+            for index, inner in enumerate(value):
+                yield from flat(inner, name=f"{name}/{index}")
+        case _:
+            yield name, value
+
+
+def assert_same_state(mine: Path, theirs: Path) -> None:
+    """Every tensor and every number of two states, to the bit; facts tell where the second began."""
+    first, second = (dict(flat(load_state(path, device=torch.device("cpu")))) for path in (mine, theirs))
+    for state in (first, second):
+        for name in [name for name in state if name.startswith(("/facts/resumed", "/config"))]:
+            del state[name]
+    assert first.keys() == second.keys()
+    assert len(first) > 200
+    for name, value in first.items():
+        same = torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name]
+        assert same, name
+
+
+@pytest.fixture(autouse=True)
+def _hasty_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two batches of latents for each snapshot's BN statistics; that 2,048 are right is another file's matter."""
+    monkeypatch.setattr("core.training.snapshot._BN_LATENTS", 128)
+
+
+class Process:
+    """The training child with a pipe for its ticks."""
+
+    def __init__(self, spec: TrainingSpec) -> None:
+        path = spec.work_dir / "spec.json"
+        path.write_text(spec.model_dump_json())
+        reading, writing = os.pipe()
+        command = [sys.executable, "-P", "-m", "worker.train_process", str(path)]
+        options = ["--ticks-fd", str(writing), "--parent-pid", str(os.getpid()), "--threads", "1"]
+        self.child = subprocess.Popen(
+            [*command, *options],
+            pass_fds=[writing],
+            cwd=spec.work_dir,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        os.close(writing)
+        self._pipe = os.fdopen(reading, "rb")
+
+    def ticks(self) -> Iterator[Tick]:
+        with self._pipe:
+            for line in self._pipe:
+                yield TICK.validate_json(line)
+        assert self.child.wait(timeout=20) is not None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_ten_steps_and_a_new_process_equal_twenty(
+    make_spec: MakeSpec, tmp_path: Path, precision: str
+) -> None:
+    config = {"precision": precision, "evaluate_every_images": 1_000}
+    whole = collect(make_spec(tmp_path / "whole", total_images=40, **config))
+    half = collect(make_spec(tmp_path / "half", total_images=20, **config))
+    resume = tmp_path / "half" / of(StateTick, half)[-1].state
+    process = Process(make_spec(tmp_path / "rest", total_images=40, resume=resume, **config))
+    rest = list(process.ticks())
+    assert process.child.returncode == 0
+    facts = of(FactsTick, rest)[0].facts
+    assert facts["resumed_at"] == 20
+    assert facts["resumed_differs"] == []
+    assert_same_state(
+        tmp_path / "whole" / of(StateTick, whole)[-1].state, tmp_path / "rest" / of(StateTick, rest)[-1].state
+    )
+    losses = {tick.images_seen: tick.losses for tick in of(ProgressTick, whole)}
+    for tick in of(ProgressTick, rest):
+        assert tick.losses == losses[tick.images_seen]
+
+
+def test_the_ticks_of_a_run(make_spec: MakeSpec, tmp_path: Path) -> None:
+    work_dir = tmp_path / "run"
+    ticks = collect(
+        make_spec(work_dir, total_images=33, evaluate_every_images=10, checkpoint_every_images=15)
+    )
+    facts = of(FactsTick, ticks)[0]
+    assert ticks[0] == facts
+    assert facts.facts["parameters"]["discriminator"] > 100_000
+    # Two pictures an iteration: what is due at 15 happens at 16, and 33 pictures are seen when 34 are.
+    assert [tick.images_seen for tick in of(SnapshotTick, ticks)] == [0, 10, 20, 30, 34]
+    assert [tick.images_seen for tick in of(StateTick, ticks)] == [16, 30, 34]
+    assert [tick.images_seen for tick in of(ProgressTick, ticks)] == [8, 16, 24, 32]
+    assert ticks[-1] == FinishedTick(images_seen=34)
+    named = {
+        ("state" in name and name) or name for t in of(SnapshotTick, ticks) for name in (t.generator, t.grid)
+    }
+    named |= {tick.state for tick in of(StateTick, ticks)}
+    assert {path.name for path in work_dir.iterdir()} == named
+    for tick in of(ProgressTick, ticks):
+        assert tick.images_per_s > 0
+        assert {"real", "fake", "reconstruction", "generator"} <= tick.losses.keys()
+    assert json.loads(facts.model_dump_json())["facts"] == facts.facts
+
+
+def test_a_snapshot_can_be_sampled(make_spec: MakeSpec, tmp_path: Path) -> None:
+    ticks = collect(make_spec(tmp_path / "run", total_images=4))
+    first, last = (of(SnapshotTick, ticks)[index] for index in (0, -1))
+    untrained, trained = (load_generator(tmp_path / "run" / tick.generator) for tick in (first, last))
+    assert (untrained.images_seen, trained.images_seen) == (0, 4)
+    assert not torch.equal(
+        untrained.sample(seed=0, start=0, count=2), trained.sample(seed=0, start=0, count=2)
+    )
+
+
+def after(iterations: int) -> Callable[[], bool]:
+    """Ask to stop once this often asked."""
+    asked = iter(range(10_000))
+    return lambda: next(asked) >= iterations
+
+
+def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(make_spec: MakeSpec, tmp_path: Path) -> None:
+    config = {
+        "total_images": 16,
+        "evaluate_every_images": 1_000,
+        "augmentation": ("color", "translation", "cutout"),
+    }
+    whole = collect(make_spec(tmp_path / "whole", **config))
+    # The pictures and the bank are cached; the first snapshot asks twice for its statistics and 6 times for its grid.
+    stopped = collect(make_spec(tmp_path / "stopped", **config), should_stop=after(8 + 3))
+    assert isinstance(stopped[-1], StoppedTick)
+    assert 0 < stopped[-1].images_seen < 16
+    saved = of(StateTick, stopped)[-1]
+    assert saved.images_seen == stopped[-1].images_seen
+    rest = collect(make_spec(tmp_path / "rest", resume=tmp_path / "stopped" / saved.state, **config))
+    assert [tick.images_seen for tick in of(SnapshotTick, rest)] == [16]
+    assert_same_state(
+        tmp_path / "whole" / of(StateTick, whole)[-1].state, tmp_path / "rest" / of(StateTick, rest)[-1].state
+    )
+
+
+def test_a_stop_before_the_first_snapshot_loses_no_snapshot(make_spec: MakeSpec, tmp_path: Path) -> None:
+    stopped = collect(make_spec(tmp_path / "stopped"), should_stop=after(1))
+    assert of(SnapshotTick, stopped) == []
+    saved = of(StateTick, stopped)[-1]
+    rest = collect(make_spec(tmp_path / "rest", resume=tmp_path / "stopped" / saved.state))
+    assert of(SnapshotTick, rest)[0].images_seen == 0
+
+
+def test_a_changed_configuration_is_refused(make_spec: MakeSpec, tmp_path: Path) -> None:
+    ticks = collect(make_spec(tmp_path / "run", total_images=4))
+    state = tmp_path / "run" / of(StateTick, ticks)[-1].state
+    with pytest.raises(ConfigurationFailed, match=r"hinge_margin was 'random', is 'one'"):
+        collect(make_spec(tmp_path / "rest", resume=state, hinge_margin="one"))
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.raises(DataFailed, match="damaged"):
+        collect(make_spec(tmp_path / "rest", resume=state))
+
+
+def test_losses_beyond_the_finite_numbers_end_the_run(make_spec: MakeSpec, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path / "run", total_images=2_000, evaluate_every_images=5_000)
+    ticks: list[Tick] = []
+
+    class Poisoned(Trainer):
+        def _backward(self, loss: torch.Tensor) -> None:
+            super()._backward(loss * float("nan"))
+
+    run = Poisoned(spec, emit=ticks.append, check_stop=lambda: None)
+    with pytest.raises(NonFinite):
+        run.run()
+    assert of(ProgressTick, ticks)[0].losses == {}
+
+
+SWITCHES: list[dict[str, Any]] = [
+    {},
+    {"attention": False, "metadata": False},
+    {"metadata": False},
+    {"attention": False},
+    {"excitation": False},
+    {"decoders": False},
+    {"metadata_dropout": 0.0, "flips": False, "augmentation": (), "hinge_margin": "one", "ema": "constant"},
+]
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_every_switch_trains(make_spec: MakeSpec, tmp_path: Path, switches: dict[str, Any]) -> None:
+    ticks = collect(make_spec(tmp_path / "run", total_images=8, evaluate_every_images=100, **switches))
+    losses = of(ProgressTick, ticks)[-1].losses
+    assert ("reconstruction" in losses) == switches.get("decoders", True)
+    assert isinstance(ticks[-1], FinishedTick)
+
+
+@pytest.mark.parametrize("resolution", [64, 128, 256, 512, 1024])
+def test_one_step_on_the_meta_device(resolution: int) -> None:
+    """No tensor is made on a device of its own, at any size."""
+    config = SlaeganConfig(resolution=resolution, width=0.125, batch=2, decoders=False, metadata=False)
+    meta = torch.device("meta")
+    with meta:
+        networks = build_networks(config, device=meta)
+        pictures = torch.zeros(2, 3, resolution, resolution, dtype=torch.uint8)
+        rows = torch.arange(2)
+    family = Slaegan(config, networks=networks, bank=None, perceptual=None, dtype=torch.bfloat16, device=meta)
+    family.begin(pictures, rows_N=rows)
+    for phase in family.phases:
+        losses = family.run(phase, backward=lambda loss: loss.backward())  # type: ignore[no-untyped-call]  # torch's stub
+        assert all(loss.is_meta for loss in losses.values())
+        optimiser = torch.optim.Adam(networks[phase.name].parameters(), foreach=True)
+        optimiser.step()
+        assert all(p.grad is not None and p.grad.is_meta for p in networks[phase.name].parameters())
+
+
+def test_sigterm_saves_and_ends(make_spec: MakeSpec, tmp_path: Path) -> None:
+    process = Process(make_spec(tmp_path / "run", total_images=100_000, evaluate_every_images=100_000))
+    ticks = []
+    for tick in process.ticks():
+        ticks.append(tick)
+        if isinstance(tick, ProgressTick) and len(of(ProgressTick, ticks)) == 1:
+            process.child.send_signal(signal.SIGTERM)
+    assert process.child.returncode == 0
+    assert isinstance(ticks[-1], StoppedTick)
+    state = load_state(tmp_path / "run" / of(StateTick, ticks)[-1].state, device=torch.device("cpu"))
+    assert state["images_seen"] == ticks[-1].images_seen > 0
+
+
+def test_a_failure_is_told_by_its_code(make_spec: MakeSpec, tmp_path: Path) -> None:
+    process = Process(make_spec(tmp_path / "run", resume=tmp_path / "nothing.pt"))
+    ticks = list(process.ticks())
+    assert process.child.returncode == 1
+    assert isinstance(ticks[-1], ErrorTick)
+    assert ticks[-1].code == "data_failed"
+    assert "nothing.pt" in ticks[-1].message
+
+
+def test_the_second_decoder_shares_the_first_ones_target(weights_dir: Path) -> None:
+    """The three decoders' LPIPS in one call are the three calls it stands for."""
+    torch.manual_seed(0)
+    perceptual = Lpips(weights_dir)
+    config = SlaeganConfig(resolution=64, width=0.125)
+    networks = build_networks(config, device=torch.device("cpu"))
+    family = Slaegan(
+        config,
+        networks=networks,
+        bank=None,
+        perceptual=perceptual,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+    family.begin(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), rows_N=torch.arange(2))
+    now = family._now
+    assert now is not None
+    decoded = tuple(torch.rand(2, 3, 32, 32) * 2 - 1 for _ in range(3))
+    quarter = now.real_N3HW[:, :, 32:, :32]
+    targets = (now.small_N3HW, now.small_N3HW, quarter)
+    expected = sum(8 * perceptual(mine, target).mean() for mine, target in zip(decoded, targets, strict=True))
+    torch.testing.assert_close(family._reconstruction(decoded, now, quadrant=2), expected)

@@ -1,0 +1,123 @@
+"""What the training and the evaluating child have in common: they die with their parent and speak in ticks.
+
+This module imports no torch, so that a child binds itself to its parent before seconds of imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import OutOfMemory, SlaeganError
+from core.schemas.ticks import ErrorTick, Tick
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class ChildArguments(argparse.Namespace):
+    """The command line of a child: SPEC.json --ticks-fd N --parent-pid P [--threads T]."""
+
+    spec: Path
+    ticks_fd: int
+    parent_pid: int
+    threads: int
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> ChildArguments:
+    """Read the command line; threads is 0 where torch shall choose."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("spec", type=Path)
+    parser.add_argument("--ticks-fd", type=int, required=True)
+    parser.add_argument("--parent-pid", type=int, required=True)
+    parser.add_argument("--threads", type=int, default=0)
+    return parser.parse_args(arguments, namespace=ChildArguments())
+
+
+def set_parent_death_signal(number: signal.Signals) -> None:
+    """Get a signal when the parent ends, in whatever way; Linux only, elsewhere nothing happens.
+
+    Linux ties it to the thread that started this process, so the parent starts it from a thread that lives as
+    long as the parent itself.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+
+
+def bind_to_parent(parent_pid: int) -> None:
+    """Be killed when the parent ends; end at once if it has ended already.
+
+    Args:
+        parent_pid: who the parent should be. It differs from the present one if the parent died before this
+        call.
+    """
+    set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        sys.exit(f"the parent {parent_pid} has ended; this process ends too")
+
+
+def emitter(descriptor: int) -> Callable[[Tick], None]:
+    """Give the function that writes a tick as one line of JSON; threads may share it.
+
+    Args:
+        descriptor: an open pipe to the parent. It is not passed on to processes that this one starts: they
+        would
+            keep the pipe open after this one's end.
+    """
+    os.set_inheritable(descriptor, False)
+    pipe = open(descriptor, "wb", closefd=False)  # noqa: SIM115  # open as long as the process
+    lock = threading.Lock()
+
+    def emit(tick: Tick) -> None:
+        with lock:
+            pipe.write(tick.model_dump_json().encode() + b"\n")
+            pipe.flush()
+
+    return emit
+
+
+def run_guarded(work: Callable[[], None], *, emit: Callable[[Tick], None]) -> int:
+    """Do the work of a child; tell a failure that the service knows as an ErrorTick.
+
+    Args:
+        work: returns when done.
+        emit: where the ErrorTick goes.
+
+    Returns:
+        The exit code: 0, or 1 after a failure. A failure that is no SlaeganError and no lack of memory
+        leaves its traceback on stderr and no tick.
+    """
+    try:
+        work()
+    except SlaeganError as error:
+        failure = error
+    except Exception as error:  # noqa: BLE001  # the outermost frame: everything is told, nothing swallowed
+        traceback.print_exc()
+        if not _lacks_memory(error):
+            return 1
+        failure = OutOfMemory(f"{error}. Choose a smaller batch, width or resolution, or a larger device.")
+    else:
+        return 0
+    emit(ErrorTick(code=failure.code, message=failure.message, details=failure.details))
+    return 1
+
+
+def _lacks_memory(error: Exception) -> bool:
+    # On the CPU torch raises a plain RuntimeError, which can be told by its allocator's name only.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )

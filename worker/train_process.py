@@ -1,0 +1,59 @@
+"""The training child: reads a specification, trains, tells its progress in ticks, saves and ends on SIGTERM.
+
+python -P -m worker.train_process SPEC.json --ticks-fd N --parent-pid P [--threads T]
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from threading import Event
+
+from core.schemas.ticks import TrainingSpec
+from worker.child import bind_to_parent, emitter, parse_arguments, run_guarded
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def main() -> int:
+    """Run one training; the exit code is 0 when it finished or was stopped, else 1."""
+    arguments = parse_arguments()
+    bind_to_parent(arguments.parent_pid)
+    stop = Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    emit = emitter(arguments.ticks_fd)
+
+    def work() -> None:
+        spec = TrainingSpec.model_validate_json(arguments.spec.read_bytes())
+        _tune_process()
+        import torch  # noqa: PLC0415  # seconds of imports, only once bound to the parent
+
+        from core.training.trainer import train  # noqa: PLC0415  # likewise
+
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        train(spec, emit=emit, should_stop=stop.is_set)
+
+    return run_guarded(work, emit=emit)
+
+
+def _tune_process() -> None:
+    """Set what libraries read when they are loaded, so before torch is.
+
+    Tensors of some megabytes come and go all the time: glibc is told to keep their memory, which saves a
+    tenth of an iteration on a CPU. OpenMP threads that wait are told to sleep: on a machine that also serves
+    and evaluates, spinning threads take the cores from those they wait for.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):  # musl has none
+            libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
