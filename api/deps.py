@@ -1,0 +1,51 @@
+"""What routes depend on: a session, and whose request it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Query, Request, Security
+from fastapi.security import HTTPBearer
+from sqlalchemy.orm import Session
+
+from core.db import sessions
+from core.errors import InvalidRequest
+from core.keys import Identity
+
+_DIGITS = 18
+
+
+def _session() -> Iterator[Session]:
+    with sessions()() as session:
+        yield session
+
+
+async def _tenant(request: Request) -> UUID:
+    identity: Identity = request.state.identity
+    return identity.tenant_id
+
+
+# scope="function": the connection goes back when the route returns, not when the last byte of a slow download is sent.
+Database = Annotated[Session, Depends(_session, scope="function")]
+Tenant = Annotated[UUID, Depends(_tenant)]
+Limit = Annotated[int, Query(ge=1, le=200, description="Items a page")]
+Cursor = Annotated[str | None, Query(max_length=200, description="next_cursor of the page before")]
+After = Annotated[int, Query(ge=0, lt=2**63, description="The number of the last item that you have")]
+
+# For the OpenAPI document; the gate has checked the key before any route runs.
+BEARER = Security(HTTPBearer(auto_error=False, scheme_name="API key", description="A key of the service"))
+
+
+def position(cursor: str | None, after: int) -> int:
+    """Where a page of numbered items begins: behind the cursor, if there is one, else behind `after`.
+
+    Raises:
+        InvalidRequest: the cursor is none of ours.
+    """
+    if cursor is None:
+        return after
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= _DIGITS):
+        raise InvalidRequest("The cursor is not one that this service gave: pass next_cursor, unchanged.")
+    return int(cursor)

@@ -1,0 +1,80 @@
+"""What a job leaves in the store: checkpoints and grids of samples."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from api.deps import BEARER, Database, Tenant
+from api.downloads import RESPONSES, Artifact, artifact_response
+from core.jobs import queries
+from core.schemas.jobs import CheckpointOut, SampleOut
+from core.schemas.pages import Page
+
+router = APIRouter(prefix="/v1", dependencies=[BEARER])
+
+
+@router.get(
+    "/jobs/{job_id}/checkpoints", tags=["checkpoints"], summary="The job's checkpoints, by images seen"
+)
+def list_checkpoints(
+    job_id: UUID, tenant: Tenant, database: Database, kind: Literal["generator", "state"] | None = None
+) -> Page[CheckpointOut]:
+    rows = queries.checkpoints(database, tenant_id=tenant, job_id=job_id, kind=kind)
+    return Page(items=[CheckpointOut.model_validate(row, from_attributes=True) for row in rows])
+
+
+@router.get("/checkpoints/{checkpoint_id}", tags=["checkpoints"], summary="Facts about a checkpoint")
+def get_checkpoint(checkpoint_id: UUID, tenant: Tenant, database: Database) -> CheckpointOut:
+    row = queries.checkpoint(database, tenant_id=tenant, checkpoint_id=checkpoint_id)
+    return CheckpointOut.model_validate(row, from_attributes=True)
+
+
+@router.get(
+    "/checkpoints/{checkpoint_id}/file",
+    tags=["checkpoints"],
+    summary="A checkpoint's file; ETag is its sha256, Range is taken",
+    response_class=Response,
+    responses=RESPONSES,
+)
+def get_checkpoint_file(
+    checkpoint_id: UUID, tenant: Tenant, database: Database, request: Request
+) -> Response:
+    row = queries.checkpoint(database, tenant_id=tenant, checkpoint_id=checkpoint_id)
+    artifact = Artifact(
+        storage_key=row.storage_key,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        filename=f"{row.job_id}-{row.kind}-{row.images_seen:09d}{PurePosixPath(row.storage_key).suffix}",
+        media_type="application/octet-stream",
+    )
+    return artifact_response(request, artifact)
+
+
+@router.get("/jobs/{job_id}/samples", tags=["samples"], summary="Grids of the same latents through time")
+def list_samples(job_id: UUID, tenant: Tenant, database: Database) -> Page[SampleOut]:
+    rows = queries.samples(database, tenant_id=tenant, job_id=job_id)
+    return Page(items=[SampleOut.model_validate(row, from_attributes=True) for row in rows])
+
+
+@router.get(
+    "/samples/{sample_id}/file",
+    tags=["samples"],
+    summary="A grid (PNG); ETag is its sha256, Range is taken",
+    response_class=Response,
+    responses=RESPONSES,
+)
+def get_sample_file(sample_id: UUID, tenant: Tenant, database: Database, request: Request) -> Response:
+    row = queries.sample(database, tenant_id=tenant, sample_id=sample_id)
+    artifact = Artifact(
+        storage_key=row.storage_key,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        filename=f"{row.job_id}-{row.images_seen:09d}.png",
+        media_type="image/png",
+        disposition="inline",
+    )
+    return artifact_response(request, artifact)

@@ -1,0 +1,329 @@
+"""The command line, `slaegan`. It imports neither torch nor the service: a client-only install runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.prompt import Prompt
+from rich.table import Table
+
+from client import connection
+from client.http import Client
+from client.results import download_results
+from client.watch import display_for, fid_text
+from client.watch import watch as watch_job
+from core.errors import InvalidRequest, NotFound, SlaeganError
+from core.schemas.jobs import JobIn, JobOut, Status
+from core.schemas.training import SlaeganConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+app = typer.Typer(
+    name="slaegan", no_args_is_help=True, pretty_exceptions_enable=False, help=(
+        "Train a GAN on a hundred pictures: start a stack with `slaegan up`, then `slaegan train FOLDER --watch`."
+    ),
+)  # fmt: skip
+_LEFT_RUNNING = 130
+
+Url = Annotated[str | None, typer.Option(envvar="SLAEGAN_URL", help="Address of the service.")]
+Key = Annotated[
+    str | None, typer.Option(envvar="SLAEGAN_API_KEY", help="API key; better in the environment.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(envvar="SLAEGAN_DATA", help="Data folder of a local stack; it also tells address and key."),
+]
+OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the API's page in the browser.")]
+Job = Annotated[str, typer.Argument(help="A job's id, the beginning of one, or `last`.")]
+
+
+def main() -> None:
+    """Run the command line; errors are sentences on stderr and exit status 1."""
+    try:
+        app()
+    except SlaeganError as error:
+        Console(stderr=True).print(f"[bold red]{error.title}.[/] ", end="")
+        Console(stderr=True).print(error.message, markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+def _client(url: str | None, key: str | None, data: Path | None) -> Client:
+    found = connection.find(url=url, key=key, data=data)
+    return Client(found.url, found.key)
+
+
+def _say(text: str) -> None:
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def up(
+    data: Data = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    open_page: OpenPage = False,  # noqa: FBT002  # a flag of the command line
+) -> None:
+    """Run the whole service on this machine, until Ctrl-C.
+
+    PostgreSQL and Valkey come from wheels and live inside the data folder (by default in your user data folder),
+    with sockets only; then API, a trainer for each CUDA device (or one for the CPU), a metrics worker, and beat.
+    With DATABASE_URL, BROKER_URL or STORAGE_URL set, those servers are used instead.
+    """
+    try:
+        from client.local.stack import Place  # noqa: PLC0415  # not in a client-only install
+        from client.local.up import up as run  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise _not_installed(error) from error
+    run(data or connection.default_data_folder(), place=Place(host, port), say=_say, open_page=open_page)
+
+
+@app.command()
+def train(  # noqa: PLR0917  # typer takes options as parameters
+    source: Annotated[Path, typer.Argument(help="A folder of pictures, or a zip or tar file.")],
+    resolution: Annotated[int | None, typer.Option(help="64, 128, 256, 512 or 1024.")] = None,
+    images: Annotated[int | None, typer.Option(help="Train until this many pictures were seen.")] = None,
+    name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    priority: Annotated[int, typer.Option(help="Higher runs first.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any configuration value, such as evaluation.generated=500."
+        ),
+    ] = None,
+    watching: Annotated[bool, typer.Option("--watch", help="Show progress until the job is over.")] = False,  # noqa: FBT002
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """Upload pictures and submit a training."""
+    config = configuration(settings or [], resolution=resolution, total_images=images)
+    title = name or source.resolve().stem
+    with _client(url, key, data) as client:
+        _say(f"Uploading {source} …")
+        dataset = client.create_dataset(source, name=title)
+        _say(f"Dataset {dataset.id}: {dataset.image_count} pictures, {len(dataset.rejected)} files rejected")
+        for rejection in dataset.rejected:
+            _say(f"  {rejection.name}: {rejection.reason}")
+        job = client.create_job(JobIn(dataset_id=dataset.id, name=title, priority=priority, config=config))
+        _say(f"Job {job.id}")
+        if watching:
+            _watch(client, job)
+
+
+@app.command()
+def jobs(
+    status: Annotated[Status | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """List jobs, the newest first."""
+    table = Table("id", "name", "status", "images", "best FID", "created", box=None)
+    with _client(url, key, data) as client:
+        for job in _first(client.jobs(status=status), limit):
+            done = f"{job.images_seen}/{job.total_images}"
+            best = fid_text(job.best) if job.best else ""
+            table.add_row(
+                str(job.id),
+                job.name,
+                job.status.value,
+                done,
+                best,
+                f"{job.created_at.astimezone():%Y-%m-%d %H:%M}",
+            )
+    _wide_console().print(table)
+
+
+@app.command()
+def datasets(url: Url = None, key: Key = None, data: Data = None) -> None:
+    """List datasets, the newest first."""
+    table = Table("id", "name", "pictures", "MB", "created", box=None)
+    with _client(url, key, data) as client:
+        for dataset in client.datasets():
+            size = f"{dataset.size_bytes / 1e6:.1f}"
+            created = f"{dataset.created_at.astimezone():%Y-%m-%d %H:%M}"
+            table.add_row(str(dataset.id), dataset.name, str(dataset.image_count), size, created)
+    _wide_console().print(table)
+
+
+@app.command()
+def watch(job: Job, url: Url = None, key: Key = None, data: Data = None) -> None:
+    """Show a job's progress until it is over."""
+    with _client(url, key, data) as client:
+        _watch(client, find_job(client, job))
+
+
+@app.command()
+def cancel(job: Job, url: Url = None, key: Key = None, data: Data = None) -> None:
+    """Cancel a job."""
+    with _client(url, key, data) as client:
+        found = client.cancel_job(find_job(client, job).id)
+        _say(f"Job {found.id}: {found.status.value if found.status.final else 'stopping'}")
+
+
+@app.command()
+def download(
+    job: Job,
+    to: Annotated[Path | None, typer.Option(help="Folder; by default ./<the job's id>.")] = None,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """Fetch the best generator (lowest FID), the latest grid and the metrics; hashes are verified."""
+    with _client(url, key, data) as client:
+        found = find_job(client, job)
+        results = download_results(client, found, to=to or Path(str(found.id)))
+    for path in (results.checkpoint, results.grid, results.metrics, results.curve_picture):
+        if path is not None:
+            _say(str(path))
+
+
+@app.command()
+def doctor(url: Url = None, key: Key = None, data: Data = None) -> None:
+    """Say what works here, what does not, and what to do about it; exit status 1 if something needed is broken."""
+    from client.doctor import examine  # noqa: PLC0415  # it looks at parts that may not be installed
+
+    findings = examine(url=url, key=key, data=data)
+    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "broken": "[bold red]BROKEN[/]"}
+    for finding in findings:
+        _wide_console().print(f"{marks[finding.state]:>16} {finding.subject}: ", end="")
+        _say(finding.text)
+    raise typer.Exit(1 if any(finding.state == "broken" for finding in findings) else 0)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder or archive; by default the bundled faces.")
+    ] = None,
+    images: Annotated[int | None, typer.Option(help="Train until this many pictures were seen.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+) -> None:
+    """Run the whole loop once, on a stack of its own: upload, train at 64², evaluate, download."""
+    try:
+        from client.demo import PRESET  # noqa: PLC0415  # not in a client-only install
+        from client.demo import demo as run  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise _not_installed(error) from error
+    given = {"total_images": images} if images is not None else {}
+    config = configuration(settings or [], **(PRESET.model_dump(exclude_unset=True) | given))
+    bundled = Path(__file__).parents[1] / "examples" / "emoji-faces.zip"
+    summary = run(output, pictures=pictures or bundled, config=config, console=Console())
+    _say(f"Done. {summary} names the grid, the curve and the checkpoint.")
+
+
+def configuration(settings: list[str], **given: Any) -> SlaeganConfig:
+    """The configuration from KEY=VALUE pairs, checked here before anything is uploaded.
+
+    Args:
+        settings: dots reach into nested parts; values are JSON, or else text.
+        **given: values of options; None where not given.
+
+    Raises:
+        InvalidRequest: names each wrong key or value.
+    """
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise InvalidRequest(f"--set {setting!r} is not of the form KEY=VALUE.")
+        *parents, last = name.strip().split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        try:
+            place[last] = json.loads(text)
+        except json.JSONDecodeError:
+            place[last] = text
+    try:
+        return SlaeganConfig.model_validate(values)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
+        raise InvalidRequest("The configuration is wrong. " + "; ".join(wrong)) from None
+
+
+def find_job(client: Client, text: str) -> JobOut:
+    """The job that a user means: a whole id, `last`, or the beginning of an id.
+
+    Raises:
+        NotFound: none is meant.
+        InvalidRequest: several are.
+    """
+    try:
+        return client.job(UUID(text))
+    except ValueError:
+        pass  # Not a whole id.
+    if text == "last":
+        newest = next(client.jobs(), None)
+        if newest is None:
+            raise NotFound("There is no job yet: submit one with `slaegan train`.")
+        return newest
+    found = [job for job in client.jobs() if str(job.id).startswith(text.lower())]
+    if not found:
+        raise NotFound(f"No job's id begins with {text!r}: see `slaegan jobs`.")
+    if len(found) > 1:
+        raise InvalidRequest(f"{len(found)} jobs' ids begin with {text!r}: give more of it.")
+    return found[0]
+
+
+def _watch(client: Client, job: JobOut) -> None:
+    console = Console()
+    while True:
+        try:
+            ended = watch_job(client, job.id, display=display_for(console))
+        except KeyboardInterrupt:
+            if _goes_on(client, job, console):
+                continue
+            raise typer.Exit(_LEFT_RUNNING) from None
+        if ended.status is Status.SUCCEEDED:
+            _say(f"Succeeded. `slaegan download {ended.id}` fetches the best generator.")
+            return
+        _say(f"Job {ended.id} {ended.status.value}. {(ended.error or {}).get('message', '')}")
+        raise typer.Exit(1)
+
+
+def _goes_on(client: Client, job: JobOut, console: Console) -> bool:
+    """Ask what Ctrl-C meant; whether to go on watching."""
+    answer = "leave"
+    if console.is_terminal:
+        answer = Prompt.ask(
+            "Cancel the job, leave it running, or go on watching?", choices=["cancel", "leave", "watch"],
+            default="leave", console=console,
+        )  # fmt: skip
+    if answer == "cancel":
+        client.cancel_job(job.id)
+        _say("Cancelling …")
+        return True
+    if answer == "leave":
+        _say(f"The job runs on; see it with `slaegan watch {job.id}`.")
+    return answer == "watch"
+
+
+def _first(items: Iterator[JobOut], limit: int) -> Iterator[JobOut]:
+    for _, item in zip(range(limit), items, strict=False):
+        yield item
+
+
+def _wide_console() -> Console:
+    """A console that cuts no column when nobody looks."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def _not_installed(error: ModuleNotFoundError) -> SlaeganError:
+    return SlaeganError(
+        f"The local stack is not installed ({error.name} is missing): pip install 'slaegan[local]'"
+    )
+
+
+if __name__ == "__main__":
+    main()

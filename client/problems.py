@@ -1,0 +1,43 @@
+"""From an error response to the error that the service raised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from core import errors
+from core.schemas.pages import Problem
+
+if TYPE_CHECKING:
+    import httpx
+
+
+def raise_for_problem(response: httpx.Response) -> None:
+    """Raise the error that a problem+json body describes; a success passes.
+
+    Args:
+        response: may be a stream that nobody has read yet.
+
+    Raises:
+        SlaeganError: of the class that the problem's code names; InfrastructureError when something else than
+            the service answered.
+    """
+    if response.is_success:
+        return
+    body = response.read()
+    try:
+        problem = Problem.model_validate_json(body)
+    except ValidationError:
+        raise errors.InfrastructureError(
+            f"{response.request.url} answered {response.status_code} {response.reason_phrase}, not in the way of "
+            "this service: is the address right, or does a proxy stand between?",
+            status=response.status_code,
+        ) from None
+    details = {**problem.details, **({"errors": problem.errors} if problem.errors else {})}
+    message = problem.detail + "".join(f" [{_located(entry)}]" for entry in problem.errors)
+    raise errors.from_code(problem.code, message, **details)
+
+
+def _located(entry: dict[str, object]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in entry.items())

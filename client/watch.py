@@ -1,0 +1,198 @@
+"""Following a job on the terminal: a live bar where there is one, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+
+from core.errors import InfrastructureError
+from core.schemas.jobs import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from uuid import UUID
+
+    from rich.console import Console
+
+    from client.http import Client
+    from core.schemas.jobs import EventOut, JobOut, Point
+
+_POLL_S = 1.0
+_PATIENCE_S = 120
+_LINE_EVERY_S = 10
+
+
+class Display(Protocol):
+    """What shows a job while it runs."""
+
+    def __enter__(self) -> object:
+        """Begin to show."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> bool | None:
+        """Leave the terminal as it was."""
+
+    def show(self, job: JobOut) -> None:
+        """Show the job's present state."""
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+
+
+class LiveDisplay:
+    """A progress bar, with lines above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.fields[status]:<10}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(),
+            TextColumn("images  {task.fields[facts]}"), console=console,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=None, status="", facts="")
+
+    def __enter__(self) -> None:
+        self._progress.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, job: JobOut) -> None:
+        self._progress.update(
+            self._task,
+            completed=job.images_seen,
+            total=job.total_images,
+            status=job.status.value,
+            facts=facts(job),
+        )
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False)
+
+
+class PlainDisplay:
+    """A line now and then, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._next = 0.0
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, job: JobOut) -> None:
+        if time.monotonic() >= self._next or job.status.final:
+            self._next = time.monotonic() + _LINE_EVERY_S
+            self.say(f"{job.status.value}  {job.images_seen}/{job.total_images} images  {facts(job)}")
+
+    def say(self, text: str) -> None:
+        # Not wrapped: a line in a log is one line.
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def display_for(console: Console) -> Display:
+    """The display that suits a console."""
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def watch(
+    client: Client, job_id: UUID, *, display: Display, on_poll: Callable[[], None] = lambda: None
+) -> JobOut:
+    """Show a job until it is over.
+
+    Args:
+        client: of the service.
+        job_id: which job.
+        display: where it is shown.
+        on_poll: called once a poll; what it raises ends the watching.
+
+    Returns:
+        The job as it ended.
+
+    Raises:
+        InfrastructureError: the service was away for two minutes.
+    """
+    seen = 0
+    away_since: float | None = None
+    with display:
+        while True:
+            on_poll()
+            try:
+                # The state first: events that come between the two calls are shown, and the last ones too.
+                job = client.job(job_id)
+                for event in client.events(job_id, after=seen):
+                    seen = event.seq
+                    if line := describe(event):
+                        display.say(line)
+                away_since = None
+                display.show(job)
+                if job.status.final:
+                    return job
+            except InfrastructureError as error:
+                if away_since is None:
+                    away_since = time.monotonic()
+                    display.say(f"{error.message} Trying again …")
+                if time.monotonic() - away_since > _PATIENCE_S:
+                    raise
+            time.sleep(_POLL_S)
+
+
+def facts(job: JobOut) -> str:
+    """Speed, time left, losses, and the latest FID with its extractor."""
+    parts = []
+    if job.images_per_s:
+        parts.append(f"{job.images_per_s:.1f}/s")
+    if job.eta_s is not None and not job.status.final:
+        parts.append(f"ETA {duration(job.eta_s)}")
+    if job.status is Status.RUNNING:
+        parts += [f"{name} {value:.3g}" for name, value in job.losses.items()]
+    if job.latest is not None and job.latest.fid is not None:
+        parts.append(fid_text(job.latest))
+    return "  ".join(parts)
+
+
+def fid_text(point: Point) -> str:
+    """The FID with its extractor: without it the number says nothing."""
+    if point.fid is None:
+        return ""
+    return f"FID {point.fid:.1f} ({point.protocol.get('extractor', 'unknown extractor')})"
+
+
+def duration(seconds: float) -> str:
+    """Such as 1:02:03 or 4:05."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
+
+
+def describe(event: EventOut) -> str:
+    """An event in a line; empty for what nobody waits for."""
+    said = event.payload
+    error = said.get("error") or {}
+    at = event.at.astimezone().strftime("%H:%M:%S")
+    match event.type:
+        case "queued":
+            text = f"queued: {said.get('reason', '')}"
+        case "running":
+            text = f"running on {said.get('worker', 'a worker')}"
+        case "evaluated":
+            metrics = ", ".join(f"{name} {value:.4g}" for name, value in said.get("metrics", {}).items())
+            text = f"evaluated at {said.get('images_seen')} images: {metrics} ({said.get('extractor')})"
+        case "evaluation_failed":
+            text = f"no metrics at {said.get('images_seen')} images: {error.get('message', 'unknown reason')}"
+        case "failed":
+            text = f"failed: {said.get('message', 'unknown reason')}"
+        case "checkpoint":
+            return ""
+        case other:
+            text = other.replace("_", " ")
+    return f"{at}  {text}"

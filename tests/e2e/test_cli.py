@@ -1,0 +1,255 @@
+"""The command line against the whole stack, started in a folder that has an api/ and a worker/ of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import psutil
+import pytest
+from PIL import Image
+
+from client.connection import load
+from client.http import Client
+from tests.e2e.conftest import Up, clean_environment, free_port, launch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Seconds on a free machine; other work on the same cores may take them.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SLAEGAN = str(Path(sys.executable).with_name("slaegan"))
+TINY = ["--resolution", "64", "--set", "batch=2", "--set", "width=0.125", "--set", "evaluation.generated=16"]
+TINY += ["--set", "evaluation.lpips_pairs=8", "--set", "evaluate_every_images=8"]
+
+
+class Shell:
+    """Runs `slaegan` as a user would: in one folder, without flags that the pointer makes unnecessary."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = environment
+
+    def __call__(self, *arguments: str, status: int = 0, timeout_s: float = 600) -> str:
+        result = subprocess.run(
+            [SLAEGAN, *arguments], cwd=self.folder, env=self.environment, capture_output=True, text=True,
+            timeout=timeout_s, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert result.returncode == status, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder whose packages have our names, and tell when they are run."""
+    folder = tmp_path_factory.mktemp("hostile")
+    for name in ("api", "worker", "core", "client", "migrations"):
+        package = folder / name
+        package.mkdir()
+        for module in ("__init__", "main", "app", "cli", "settings", "env"):
+            (package / f"{module}.py").write_text(
+                f"open({str(folder / 'was-run')!r}, 'w').write(__file__)\nraise SystemExit('the wrong {name}')\n"
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for index in range(6):
+        # Different colours and gradients, so that no two pictures are alike.
+        ramp = Image.linear_gradient("L").resize((96, 96)).rotate(index * 60)
+        Image.merge("RGB", (ramp, ramp.rotate(90), Image.new("L", (96, 96), index * 40))).save(
+            folder / f"{index}.png"
+        )
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, hostile: Path) -> Iterator[Up]:
+    folder = tmp_path_factory.mktemp("stack")
+    port = free_port()
+    up = launch(
+        [SLAEGAN, "up", "--data", str(folder / "data"), "--port", str(port)],
+        data=folder / "data", port=port, output=folder / "up.txt", cwd=hostile, environment=clean_environment(folder),
+    )  # fmt: skip
+    try:
+        yield up.wait_ready(timeout_s=200)
+    finally:
+        up.end()
+
+
+@pytest.fixture(scope="module")
+def shell(stack: Up, hostile: Path) -> Shell:
+    return Shell(hostile, clean_environment(stack.data.parent))
+
+
+def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: Path) -> None:
+    text = shell("train", str(pictures), "--images", "8", "--name", "ramps", *TINY, "--watch")
+    assert "6 pictures, 1 files rejected" in text
+    assert "notes.txt" in text
+    assert "Succeeded" in text
+    assert text.count("(vgg16)") + text.count("(inception_v3)") >= 2
+    job_id = re.search(r"Job ([0-9a-f-]{36})", text)[1]  # type: ignore[index]
+
+    assert "ramps" in shell("datasets")
+    assert re.search(rf"{job_id} +ramps +succeeded +8/8 +FID", shell("jobs"))
+    assert "Succeeded" in shell("watch", job_id[:8])
+
+    paths = [hostile / line for line in shell("download", "last", "--to", "results").splitlines()]
+    checkpoint, grid, metrics, curve = paths
+    points = json.loads(metrics.read_text())
+    assert [point["images_seen"] for point in points] == [0, 8]
+    connection = load(stack.data)
+    assert connection is not None
+    with Client(connection.url, connection.key) as client:
+        job = next(client.jobs())
+        best = min(points, key=lambda point: point["fid"])
+        (listed,) = [item for item in client.checkpoints(job.id) if str(item.id) == best["checkpoint_id"]]
+        followed = list(client.follow_events(job.id, after=1))
+        assert [event.seq for event in followed] == list(range(2, followed[-1].seq + 1))
+        assert followed[-1].type == "succeeded"
+        assert [event.seq for event in client.events(job.id)] == list(range(1, followed[-1].seq + 1))
+    assert hashlib.sha256(checkpoint.read_bytes()).hexdigest() == listed.sha256
+    for picture in (grid, curve):
+        with Image.open(picture) as opened:
+            opened.verify()
+    assert not (hostile / "was-run").exists()
+
+
+def test_doctor_finds_all_well(shell: Shell) -> None:
+    text = shell("doctor")
+    for subject in ("device", "weights", "database", "broker", "store", "disk", "service", "train workers"):
+        assert subject in text
+    assert "BROKEN" not in text
+
+
+def test_doctor_without_a_stack(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, clean_environment(tmp_path))
+    assert "not running" in shell("doctor")
+    shell.environment["DATABASE_URL"] = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
+    shell.environment["SLAEGAN_API_KEY"] = "slg_wrong"
+    text = shell("doctor", "--url", "http://127.0.0.1:1", status=1)
+    assert re.search(r"BROKEN database: .*refused", text, flags=re.DOTALL)
+    assert "BROKEN service: The service at http://127.0.0.1:1 cannot be reached" in text
+
+
+def test_ctrl_c_leaves_the_job_running_where_nobody_can_be_asked(shell: Shell, pictures: Path) -> None:
+    text = shell("train", str(pictures), "--images", "100000", *TINY)
+    job_id = re.search(r"Job ([0-9a-f-]{36})", text)[1]  # type: ignore[index]
+    watching = subprocess.Popen(
+        [SLAEGAN, "watch", "last"], cwd=shell.folder, env=shell.environment | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watching.stdout is not None
+    watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    rest, _ = watching.communicate(timeout=30)
+    assert watching.returncode == 130
+    assert f"slaegan watch {job_id}" in rest
+    assert re.search(rf"{job_id} .* (queued|running) ", shell("jobs"))
+
+
+def test_ctrl_c_asks_on_a_terminal_and_cancels(shell: Shell) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "r+b", buffering=0) as terminal:
+        watching = subprocess.Popen(
+            [SLAEGAN, "watch", "last"], cwd=shell.folder, env=shell.environment | {"TERM": "xterm"},
+            stdin=theirs, stdout=theirs, stderr=theirs,
+        )  # fmt: skip
+        os.close(theirs)
+        read_until(terminal, b"queued: created")
+        watching.send_signal(signal.SIGINT)
+        read_until(terminal, b"Cancel the job")
+        terminal.write(b"cancel\n")
+        read_until(terminal, b"Cancelling")
+        read_until(terminal, b" cancelled.")
+        assert watching.wait(60) == 1
+    assert re.search(" cancelled ", shell("jobs", "--limit", "1"))
+
+
+def read_until(terminal: IO[bytes], text: bytes, *, timeout_s: float = 60) -> None:
+    seen = b""
+    deadline = time.monotonic() + timeout_s
+    while text not in seen:
+        ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
+        assert ready, seen
+        seen += terminal.read(4096)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere", "--set", "widht=1"], "widht: Extra inputs are not permitted"),
+        (["watch", "ffff-not-an-id"], "No job's id begins with"),
+        (["jobs", "--key", "slg_wrong"], "key"),
+        (["jobs", "--url", "http://127.0.0.1:1", "--key", "x"], "cannot be reached"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(shell: Shell, arguments: list[str], message: str) -> None:
+    text = shell(*arguments, status=1)
+    assert message in text
+    assert "Traceback" not in text
+
+
+def test_no_secret_in_arguments_or_logs(stack: Up) -> None:
+    connection = load(stack.data)
+    assert connection is not None
+    secret = connection.key
+    processes = [
+        psutil.Process(stack.process.pid),
+        *psutil.Process(stack.process.pid).children(recursive=True),
+    ]
+    assert not [process for process in processes if any(secret in word for word in process.cmdline())]
+    logs = [*(stack.data / "logs").iterdir(), stack.output, stack.data / "run" / "supervisord.conf"]
+    assert not [log for log in logs if secret in log.read_text(errors="replace")]
+
+
+# The last test of the module: it ends the stack.
+def test_a_killed_worker_and_api_come_back_and_all_ends(stack: Up) -> None:
+    supervised = {
+        process.cmdline()[-1]: process
+        for process in stack.supervisord().children()
+        if process.name().startswith("python")
+    }
+    assert {"api.main", "train", "metrics", "control", "beat"} <= set(supervised)
+    for name in ("api.main", "train"):
+        supervised[name].kill()
+    stack.wait_for_text("api ended unexpectedly and was started again")
+    stack.wait_for_text("worker-train-0 ended unexpectedly and was started again")
+    family = psutil.Process(stack.process.pid).children(recursive=True)
+    assert stack.stop(signal.SIGTERM) == 0
+    assert [process for process in family if process.is_running()] == []
+    assert stack.left() == []
+    stopped = re.findall(r"stopped: ([a-z0-9-]+)", (stack.data / "logs" / "supervisord.log").read_text())
+    assert set(stopped[:3]) == {"worker-train-0", "worker-metrics", "worker-control"}
+    assert stopped[-2:] == ["valkey", "postgres"]
+
+
+def test_demo(tmp_path: Path, pictures: Path) -> None:
+    shell = Shell(tmp_path, clean_environment(tmp_path))
+    text = shell("demo", "--output", "out", "--pictures", str(pictures), "--images", "8", *TINY[2:])
+    assert "summary.json" in text
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["status"] == "succeeded"
+    assert summary["images_seen"] == 8
+    assert [sorted(point) for point in summary["curve"]] == [
+        ["fid", "images_seen", "kid", "lpips", "protocol"]
+    ] * 2
+    for name in ("grid", "curve_picture", "checkpoint"):
+        assert (tmp_path / summary[name]).stat().st_size > 0
+    # The stack is gone, with its processes and files, and the user's own stack is still the one that is meant.
+    assert not (tmp_path / "out" / "stack").exists()
+    assert not (tmp_path / "state").exists()

@@ -1,0 +1,138 @@
+"""No Docker engine is needed here: every service's very command is run as a process against the real servers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from sqlalchemy import make_url
+
+from client.local import postgres
+from tests.e2e.conftest import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+OURS = {
+    name for name, service in COMPOSE["services"].items() if service.get("image", "").startswith("slaegan")
+}
+LONG_LIVED = sorted(OURS - {"migrate"})
+
+
+def test_the_services_are_those_of_the_product() -> None:
+    assert {"migrate", "api", "worker-gpu", "worker-metrics", "worker-control", "beat"} == OURS
+    assert set(COMPOSE["services"]) - OURS == {"postgres", "valkey"}
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_services_are_confined(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["stop_grace_period"] == "40s"
+    dockerfile = (ROOT / service["build"]["dockerfile"]).read_text()
+    assert "\nUSER slaegan\n" in dockerfile
+    torch_inside = "requirements/worker.txt" in dockerfile
+    assert torch_inside == name.startswith(("worker-gpu", "worker-metrics"))
+
+
+def test_a_gpu_worker_reserves_one_device() -> None:
+    (device,) = COMPOSE["services"]["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}
+
+
+def test_every_named_volume_is_declared() -> None:
+    used = {v.split(":")[0] for service in COMPOSE["services"].values() for v in service.get("volumes", [])}
+    assert used == set(COMPOSE["volumes"])
+
+
+def test_the_api_image_has_no_torch() -> None:
+    lines = (ROOT / "requirements" / "api.txt").read_text().splitlines()
+    names = {line.split("==")[0] for line in lines if "==" in line}
+    assert "fastapi" in names
+    assert not names & {"torch", "torchvision", "torch-fidelity", "lpips"}
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    with postgres.connect(postgres_url) as connection:
+        connection.execute("CREATE DATABASE compose")
+        yield make_url(postgres_url).set(database="compose").render_as_string(hide_password=False)
+        connection.execute("DROP DATABASE compose WITH (FORCE)")
+
+
+@pytest.fixture
+def environment(empty_database_url: str, empty_broker_url: str, tmp_path: Path) -> dict[str, str]:
+    return os.environ | {
+        "DATABASE_URL": empty_database_url,
+        "BROKER_URL": empty_broker_url,
+        "STORAGE_URL": f"file://{tmp_path}/store",
+        "SLAEGAN_DATA_DIR": str(tmp_path / "scratch"),
+        "SLAEGAN_PORT": str(free_port()),
+        "SLAEGAN_HEARTBEAT_S": "1",
+    }
+
+
+def own(name: str) -> dict[str, str]:
+    """What a service sets beside the common environment; its worker's name is all that matters on this machine."""
+    given = COMPOSE["services"][name]["environment"]
+    return {key: value for key, value in given.items() if key == "SLAEGAN_WORKER_NAME"}
+
+
+def command(words: list[str]) -> list[str]:
+    """A command of the file with this environment's Python, in the safe path mode that the images set."""
+    program, *arguments = words
+    assert program == "python"
+    return [sys.executable, "-P", *arguments]
+
+
+def is_healthy(name: str, environment: dict[str, str], cwd: Path) -> bool:
+    """Run a service's own health check; the API's address is that of this test."""
+    instruction, *words = COMPOSE["services"][name]["healthcheck"]["test"]
+    assert instruction == "CMD"
+    words = [word.replace(":8000/", f":{environment['SLAEGAN_PORT']}/") for word in words]
+    checked = subprocess.run(
+        command(words),
+        env=environment | own(name),
+        cwd=cwd,
+        check=False,
+        stderr=subprocess.DEVNULL,
+        timeout=30,
+    )
+    return checked.returncode == 0
+
+
+@pytest.mark.slow
+def test_every_command_runs(environment: dict[str, str], tmp_path: Path) -> None:
+    for _ in range(2):  # A restarted migration does nothing.
+        migrate = command(COMPOSE["services"]["migrate"]["command"])
+        subprocess.run(migrate, env=environment, cwd=tmp_path, check=True, timeout=60)
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name in LONG_LIVED:
+            with (tmp_path / f"{name}.log").open("wb") as log:
+                processes[name] = subprocess.Popen(
+                    command(COMPOSE["services"][name]["command"]),
+                    env=environment | own(name), cwd=tmp_path, stdout=log, stderr=log,
+                )  # fmt: skip
+        checked = [name for name in LONG_LIVED if "healthcheck" in COMPOSE["services"][name]]
+        assert checked == ["api", "worker-gpu", "worker-metrics"]
+        deadline = time.monotonic() + 90
+        while not all(is_healthy(name, environment, tmp_path) for name in checked):
+            assert time.monotonic() < deadline, [path.read_text()[-500:] for path in tmp_path.glob("*.log")]
+        assert {name: process.poll() for name, process in processes.items()} == dict.fromkeys(LONG_LIVED)
+    finally:
+        for process in processes.values():
+            process.terminate()
+        codes = {name: process.wait(40) for name, process in processes.items()}
+    # uvicorn, once it has shut down in order, ends by the signal that asked for it.
+    assert codes == dict.fromkeys(LONG_LIVED, 0) | {"api": -signal.SIGTERM}

@@ -1,0 +1,100 @@
+"""What a worker would do to a job, step by step, through the worker's own functions."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from core import storage
+from core.evaluations.tables import Evaluation
+from core.jobs import lease
+from tests.picture_files import form, pngs
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from core.jobs.lease import Attempt
+    from tests.integration.api.conftest import Person
+
+PROTOCOL = {"extractor": "vgg16", "resize": 224}
+
+
+def upload(person: Person) -> str:
+    """A dataset of four pictures."""
+    response = person.post("/v1/datasets", files=form(pngs(4)))
+    assert response.status_code == 201, response.text
+    return str(response.json()["id"])
+
+
+def submit(person: Person, **values: Any) -> dict[str, Any]:
+    """A queued job; it is the next to be claimed."""
+    body = {"dataset_id": upload(person), "priority": 100, "config": {"resolution": 64}, **values}
+    response = person.post("/v1/jobs", json=body)
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
+    return made
+
+
+def start(session: Session, job: dict[str, Any], *, worker: str = "w1") -> Attempt:
+    """A worker takes the job."""
+    attempt = lease.claim(session, worker=worker, lease_s=600)
+    session.commit()
+    assert attempt is not None
+    assert str(attempt.job_id) == job["id"]
+    return attempt
+
+
+def store_file(data: bytes) -> lease.StoredFile:
+    """Bytes in the store, under a key of the kind that workers make."""
+    key = f"jobs/{uuid4()}.safetensors"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        path.write_bytes(data)
+        storage.store().put(key, path)
+    return lease.StoredFile(key=key, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+
+
+def checkpoint(session: Session, attempt: Attempt, data: bytes, *, images_seen: int = 0) -> UUID:
+    """A generator in the store, with its row."""
+    made = lease.record_checkpoint(
+        session, attempt, store_file(data), kind="generator", images_seen=images_seen
+    )
+    session.commit()
+    assert made is not None
+    return made
+
+
+def sample(session: Session, attempt: Attempt, data: bytes, *, images_seen: int = 0) -> None:
+    """A grid in the store, with its row."""
+    lease.record_sample(session, attempt, store_file(data), images_seen=images_seen)
+    session.commit()
+
+
+def evaluation(
+    session: Session,
+    attempt: Attempt,
+    checkpoint_id: UUID,
+    *,
+    images_seen: int,
+    fid: float | None,
+    **values: Any,
+) -> None:
+    """A snapshot's evaluation: done with a FID, or still queued without."""
+    protocol = values.get("protocol", PROTOCOL)
+    metrics = None if fid is None else {"fid": fid, "kid": 0.1, "kid_sd": 0.01, "lpips": 0.5}
+    session.add(
+        Evaluation(
+            job_id=attempt.job_id,
+            run=attempt.run,
+            images_seen=images_seen,
+            checkpoint_id=checkpoint_id,
+            protocol=protocol,
+            protocol_hash=hashlib.sha256(repr(protocol).encode()).hexdigest(),
+            status="queued" if fid is None else "done",
+            metrics=metrics,
+        )
+    )
+    session.commit()

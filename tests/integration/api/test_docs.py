@@ -1,0 +1,64 @@
+"""The commands of docs/api.md, as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core import db
+from core.jobs import lease
+from tests.integration.api import story
+from tests.integration.api.conftest import new_person
+from tests.picture_files import pngs, zipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from tests.integration.api.conftest import Api
+
+    Make = Callable[..., AbstractContextManager[Api]]
+
+PAGE = Path(__file__).parents[3] / "docs" / "api.md"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_run_with_curl(own_api: Make, tmp_path: Path) -> None:
+    block = re.search(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert block is not None
+    commands = re.sub(r"^(URL|KEY)=.*\n", "", block[1], flags=re.MULTILINE)
+    submit, rest = commands.split("# 3. Watch")
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "emoji-faces.zip").write_bytes(zipped(pngs(5)))
+
+    def bash(script: str, **variables: str) -> str:
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", **variables}
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path, env=environment, check=True, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        return done.stdout
+
+    with own_api() as api, new_person(api) as person, db.sessions()() as session:
+        known = {"URL": str(api.url), "KEY": person.headers["Authorization"].removeprefix("Bearer ")}
+        job_id = bash(f"{submit}\necho $JOB", **known).strip()
+        assert (tmp_path / "preview.jpg").stat().st_size > 0
+        attempt = story.start(session, {"id": job_id})
+        made = story.checkpoint(session, attempt, b"weights", images_seen=8)
+        story.evaluation(session, attempt, made, images_seen=8, fid=12.5)
+        lease.finish(session, attempt)
+        session.commit()
+        helpers = "".join(
+            line + "\n" for line in submit.splitlines() if line.startswith(("AUTH=", "field()"))
+        )
+        told = bash(f"{helpers}# 3. Watch{rest}", **known, JOB=job_id)
+    assert "event: succeeded" in told
+    assert '"fid":12.5' in told
+    assert told.endswith("generator.safetensors: OK\n")
+    assert (tmp_path / "generator.safetensors").read_bytes() == b"weights"
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

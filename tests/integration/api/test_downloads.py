@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from core import storage
+from core.jobs.tables import Checkpoint
+from tests.integration.api import story
+from tests.integration.api.conftest import problem
+from tests.picture_files import png
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tests.integration.api.conftest import Person
+
+# More than one of the store's chunks, so that a range may begin in a later one.
+DATA = bytes(i * i % 251 for i in range(1_500_000))
+SHA256 = hashlib.sha256(DATA).hexdigest()
+ETAG = f'"{SHA256}"'
+
+
+@pytest.fixture
+def job(owner: Person, session: Session) -> dict[str, Any]:
+    job = story.submit(owner)
+    attempt = story.start(session, job)
+    story.checkpoint(session, attempt, DATA, images_seen=800)
+    story.sample(session, attempt, png(), images_seen=800)
+    return job
+
+
+@pytest.fixture
+def url(owner: Person, job: dict[str, Any]) -> str:
+    [checkpoint] = owner.get(f"/v1/jobs/{job['id']}/checkpoints").json()["items"]
+    return f"/v1/checkpoints/{checkpoint['id']}/file"
+
+
+def test_checkpoints_are_listed_described_and_downloaded(
+    owner: Person, job: dict[str, Any], url: str
+) -> None:
+    [listed] = owner.get(f"/v1/jobs/{job['id']}/checkpoints").json()["items"]
+    assert owner.get(f"/v1/checkpoints/{listed['id']}").json() == listed
+    of_kind = f"/v1/jobs/{job['id']}/checkpoints?kind="
+    assert owner.get(f"{of_kind}generator").json()["items"] == [listed]
+    assert owner.get(f"{of_kind}state").json()["items"] == []
+    problem(owner.get(f"{of_kind}other"), 422, "invalid")
+    facts = (listed["kind"], listed["images_seen"], listed["size_bytes"], listed["sha256"], listed["job_id"])
+    assert facts == ("generator", 800, len(DATA), SHA256, job["id"])
+    response = owner.get(url)
+    assert response.content == DATA
+    headers = response.headers
+    assert (headers["etag"], headers["x-content-sha256"], headers["accept-ranges"]) == (ETAG, SHA256, "bytes")
+    assert (headers["content-length"], headers["content-type"]) == (
+        str(len(DATA)),
+        "application/octet-stream",
+    )
+    name = f"{job['id']}-generator-000000800.safetensors"
+    assert headers["content-disposition"] == f'attachment; filename="{name}"'
+
+
+def test_samples_are_pictures(owner: Person, job: dict[str, Any]) -> None:
+    [listed] = owner.get(f"/v1/jobs/{job['id']}/samples").json()["items"]
+    response = owner.get(f"/v1/samples/{listed['id']}/file")
+    assert (response.content, response.headers["content-type"]) == (png(), "image/png")
+    assert response.headers["content-disposition"].startswith("inline; ")
+    assert response.headers["etag"] == f'"{listed["sha256"]}"'
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=10-19", 10, 20),
+        ("bytes=1400000-", 1_400_000, len(DATA)),
+        ("bytes=1048570-1048580", 1_048_570, 1_048_581),
+        ("bytes=-5", len(DATA) - 5, len(DATA)),
+        ("bytes=-99999999", 0, len(DATA)),
+        ("bytes=5-99999999", 5, len(DATA)),
+    ],
+)
+def test_ranges(asked: str, start: int, end: int, owner: Person, url: str) -> None:
+    response = owner.get(url, headers={"Range": asked})
+    assert (response.status_code, response.headers["content-length"]) == (206, str(end - start))
+    assert response.headers["content-range"] == f"bytes {start}-{end - 1}/{len(DATA)}"
+    assert response.content == DATA[start:end]
+
+
+@pytest.mark.parametrize("asked", [f"bytes={len(DATA)}-", "bytes=9-3", "bytes=-0", "bytes=-"])
+def test_ranges_outside_the_file(asked: str, owner: Person, url: str) -> None:
+    response = owner.get(url, headers={"Range": asked})
+    problem(response, 416, "range_not_satisfiable")
+    assert response.headers["content-range"] == f"bytes */{len(DATA)}"
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-1,5-6", "lines=1-2", "bytes=a-b", "bytes"])
+def test_ranges_that_are_not_understood_give_the_whole(asked: str, owner: Person, url: str) -> None:
+    response = owner.get(url, headers={"Range": asked})
+    assert (response.status_code, len(response.content)) == (200, len(DATA))
+
+
+def test_conditions(owner: Person, url: str) -> None:
+    for known in (ETAG, f'"other", W/{ETAG}', "*"):
+        response = owner.get(url, headers={"If-None-Match": known})
+        assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", ETAG)
+    assert owner.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
+    part = {"Range": "bytes=0-9"}
+    assert owner.get(url, headers=part | {"If-Range": ETAG}).status_code == 206
+    assert owner.get(url, headers=part | {"If-Range": '"other"'}).status_code == 200
+
+
+def test_head_tells_all_and_reads_nothing(owner: Person, url: str, session: Session) -> None:
+    checkpoint = session.get_one(Checkpoint, url.split("/")[3])
+    storage.store().delete(checkpoint.storage_key)
+    response = owner.head(url)
+    assert (response.status_code, response.content) == (200, b"")
+    assert (response.headers["content-length"], response.headers["etag"]) == (str(len(DATA)), ETAG)
+
+
+def test_a_file_that_the_store_lost_is_a_503(owner: Person, url: str, session: Session) -> None:
+    checkpoint = session.get_one(Checkpoint, url.split("/")[3])
+    storage.store().delete(checkpoint.storage_key)
+    problem(owner.get(url), 503, "store_unavailable")
+
+
+def test_pictures_of_a_dataset_have_ranges_too(owner: Person) -> None:
+    url = f"/v1/datasets/{story.upload(owner)}/images/2/file"
+    whole = owner.get(url)
+    part = owner.get(url, headers={"Range": "bytes=8-15"})
+    assert (part.status_code, part.content) == (206, whole.content[8:16])
+    assert owner.get(url, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+
+
+def test_unknown_files(owner: Person) -> None:
+    for path in (
+        f"/v1/checkpoints/{uuid4()}",
+        f"/v1/checkpoints/{uuid4()}/file",
+        f"/v1/samples/{uuid4()}/file",
+    ):
+        problem(owner.get(path), 404, "not_found")

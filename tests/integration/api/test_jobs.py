@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import io
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+import redis
+from PIL import Image
+from sqlalchemy import event, func
+
+from core import db
+from core.errors import SlaeganError
+from core.jobs import lease
+from core.jobs.tables import Job, Worker
+from core.schemas.jobs import JobOut
+from core.schemas.training import SlaeganConfig
+from core.settings import settings
+from tests.integration.api import story
+from tests.integration.api.conftest import problem
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tests.integration.api.conftest import Person
+
+
+def test_submit_resolves_stores_and_wakes_the_queue(owner: Person, session: Session) -> None:
+    dataset_id = story.upload(owner)
+    with redis.Redis.from_url(settings().broker_url) as broker:
+        waiting = broker.llen("train")
+        response = owner.post("/v1/jobs", json={"dataset_id": dataset_id, "name": "Gloves", "priority": -5})
+        assert broker.llen("train") == waiting + 1
+    assert response.status_code == 201, response.text
+    job = JobOut.model_validate(response.json())
+    assert (job.name, job.status, job.priority, str(job.dataset_id)) == ("Gloves", "queued", -5, dataset_id)
+    assert (job.progress, job.eta_s, job.latest, job.best, job.attempt) == (0, None, None, None, 0)
+    expected = SlaeganConfig().model_dump(mode="json")
+    # The weights folder of this test holds no Inception; the processor decides on the precision.
+    precision = job.config["evaluation"]["precision"]
+    assert precision in {"bf16", "fp32"}
+    expected["evaluation"] |= {"extractor": "vgg16", "precision": precision}
+    assert job.config == expected == session.get_one(Job, job.id).config
+    assert owner.get(f"/v1/jobs/{job.id}").json() == response.json()
+    assert [e["type"] for e in owner.get(f"/v1/jobs/{job.id}/events").json()["items"]] == ["queued"]
+
+
+def test_an_extractor_that_was_chosen_is_kept(owner: Person) -> None:
+    job = story.submit(owner, config={"evaluation": {"extractor": "inception_v3"}}, priority=0)
+    assert job["config"]["evaluation"]["extractor"] == "inception_v3"
+
+
+WRONG_BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "no dataset": ({"dataset_id": None}, ["body.dataset_id"]),
+    "no power of two": ({"config": {"resolution": 100}}, ["body.config.resolution"]),
+    "an unknown key": ({"config": {"resolutoin": 64}}, ["body.config.resolutoin"]),
+    "an unknown nested key": ({"config": {"evaluation": {"x": 1}}}, ["body.config.evaluation.x"]),
+    "an unknown top key": ({"webhooks": 1}, ["body.webhooks"]),
+    "an unknown family": ({"config": {"family": "biggan"}}, ["body.config.family"]),
+    "two wrong values": (
+        {"config": {"batch": 1, "learning_rate": -1}, "priority": 1000},
+        ["body.priority", "body.config.batch", "body.config.learning_rate"],
+    ),
+    "a text for a number": ({"priority": "high"}, ["body.priority"]),
+    "a list": ({"config": []}, ["body.config"]),
+    "a huge number": ({"priority": 10**400}, ["body.priority"]),
+    "less than a batch": ({"config": {"total_images": 4}}, ["body.config"]),
+    "a NUL": ({"name": "a\x00b"}, ["body.name"]),
+    "a lone surrogate": ({"name": "\ud800"}, ["body.name"]),
+    "a long name": ({"name": "x" * 201}, ["body.name"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_BODIES)
+def test_wrong_bodies_are_told_value_by_value(case: str, owner: Person) -> None:
+    values, where = WRONG_BODIES[case]
+    content = json.dumps({"dataset_id": story.upload(owner), **values})
+    body = problem(
+        owner.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"}), 422, "invalid"
+    )
+    assert sorted(entry["where"] for entry in body["errors"]) == sorted(where)
+    assert all(entry["what"] for entry in body["errors"])
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 422, "invalid"),
+        (b"{", 422, "invalid"),
+        (b"\xff\xfe", 422, "invalid"),
+        (b'{"name": "\xc3\x28"}', 400, "bad_request"),
+        (b"[" * 100_000, 400, "bad_request"),
+        (b'{"priority": ' + b"9" * 5_000 + b"}", 400, "bad_request"),
+        (b'{"dataset_id": 1, "priority": NaN, "config": {"learning_rate": Infinity}}', 422, "invalid"),
+        (b"null", 422, "invalid"),
+        (b'"text"', 422, "invalid"),
+        (b'{"' + b"x" * 500_000 + b'": 1}', 422, "invalid"),
+        (b'{"config": {' + b",".join(b'"k%d": 1' % i for i in range(50_000)) + b"}}", 422, "invalid"),
+    ],
+    ids=[
+        "empty",
+        "cut",
+        "utf-16",
+        "no utf-8",
+        "deep",
+        "long number",
+        "nan",
+        "null",
+        "text",
+        "long key",
+        "many keys",
+    ],
+)
+def test_broken_json_is_the_callers_fault(content: bytes, status: int, code: str, owner: Person) -> None:
+    response = owner.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
+    problem(response, status, code)
+    assert len(response.content) < 50_000, "megabytes are not sent back"
+
+
+def test_a_dataset_that_is_not_there(owner: Person, stranger: Person) -> None:
+    unknown = str(uuid4())
+    foreign = story.upload(stranger)
+    problems = [
+        problem(owner.post("/v1/jobs", json={"dataset_id": i}), 404, "not_found") for i in (unknown, foreign)
+    ]
+    assert [body["detail"] for body in problems] == [f"There is no dataset {i}." for i in (unknown, foreign)]
+
+
+def test_list_filters_and_goes_on_by_cursor(owner: Person) -> None:
+    jobs = [story.submit(owner, priority=0) for _ in range(4)]
+    owner.post(f"/v1/jobs/{jobs[1]['id']}/cancel")
+
+    def ids(**query: Any) -> list[str]:
+        page = owner.get("/v1/jobs", params={"limit": 2, **query}).json()
+        found = [job["id"] for job in page["items"]]
+        return found + (ids(**query | {"cursor": page["next_cursor"]}) if page["next_cursor"] else [])
+
+    made = [job["id"] for job in jobs][::-1]
+    assert ids() == made
+    assert ids(status="cancelled") == [jobs[1]["id"]]
+    assert ids(status="queued") == [i for i in made if i != jobs[1]["id"]]
+    assert ids(dataset_id=jobs[2]["dataset_id"]) == [jobs[2]["id"]]
+    problem(owner.get("/v1/jobs", params={"status": "dead"}), 422, "invalid")
+    problem(owner.get("/v1/jobs", params={"limit": 0}), 422, "invalid")
+
+
+def test_a_list_asks_the_database_as_often_as_one_job_does(owner: Person, session: Session) -> None:
+    for _ in range(3):
+        job = story.submit(owner)
+        attempt = story.start(session, job)
+        story.evaluation(session, attempt, story.checkpoint(session, attempt, b"x"), images_seen=0, fid=9.0)
+    statements: list[str] = []
+    engine = db.sessions().kw["bind"]
+
+    def note(*arguments: Any) -> None:
+        statements.append(arguments[2])
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        one = owner.get(f"/v1/jobs/{job['id']}")
+        alone = len(statements)
+        many = owner.get("/v1/jobs")
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert one.json()["best"]["fid"] == 9.0
+    assert [job["best"]["fid"] for job in many.json()["items"]] == [9.0] * 3
+    assert len(statements) == 2 * alone, statements
+
+
+def test_cancel(owner: Person) -> None:
+    job = story.submit(owner, priority=0)
+    cancelled = owner.post(f"/v1/jobs/{job['id']}/cancel").json()
+    assert (cancelled["status"], cancelled["finished_at"] is not None) == ("cancelled", True)
+    assert owner.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled", "twice is no error"
+
+
+def test_cancel_of_a_running_job_is_a_request_and_of_a_finished_one_a_conflict(
+    owner: Person, session: Session
+) -> None:
+    job = story.submit(owner)
+    attempt = story.start(session, job)
+    answer = owner.post(f"/v1/jobs/{job['id']}/cancel").json()
+    assert (answer["status"], answer["cancel_requested"]) == ("running", True)
+    lease.finish(session, attempt)
+    session.commit()
+    problem(owner.post(f"/v1/jobs/{job['id']}/cancel"), 409, "conflict")
+
+
+def test_progress_eta_latest_and_best(owner: Person, session: Session) -> None:
+    job = story.submit(owner, config={"resolution": 64, "total_images": 1000})
+    attempt = story.start(session, job)
+    lease.record_progress(
+        session, attempt, images_seen=400, images_per_s=20.0, losses={400: {"generator": 0.5}}
+    )
+    session.commit()
+    made = story.checkpoint(session, attempt, b"x", images_seen=400)
+    other = {"extractor": "inception_v3"}
+    story.evaluation(session, attempt, made, images_seen=0, fid=5.0, protocol=other)
+    story.evaluation(session, attempt, made, images_seen=100, fid=300.0)
+    story.evaluation(session, attempt, made, images_seen=200, fid=100.5)
+    story.evaluation(session, attempt, made, images_seen=300, fid=1000.0)
+    story.evaluation(session, attempt, made, images_seen=400, fid=None)
+    seen = owner.get(f"/v1/jobs/{job['id']}").json()
+    assert (seen["status"], seen["worker"], seen["attempt"]) == ("running", "w1", 1)
+    assert (seen["progress"], seen["images_per_s"], seen["eta_s"]) == (0.4, 20.0, 30.0)
+    assert seen["losses"] == {"generator": 0.5}
+    assert (seen["latest"]["images_seen"], seen["latest"]["fid"]) == (300, 1000.0)
+    # 5.0 is lower, but of another protocol; 100.5 is lower than 1000.0 as a number, not as a text.
+    assert (seen["best"]["images_seen"], seen["best"]["fid"]) == (200, 100.5)
+    curve = owner.get(f"/v1/jobs/{job['id']}/metrics").json()["items"]
+    assert [(p["images_seen"], p["fid"], p["status"]) for p in curve] == [
+        (0, 5.0, "done"), (100, 300.0, "done"), (200, 100.5, "done"), (300, 1000.0, "done"), (400, None, "queued")
+    ]  # fmt: skip
+    assert [p["protocol"]["extractor"] for p in curve] == ["inception_v3", *["vgg16"] * 4]
+    assert (curve[1]["kid"], curve[1]["kid_sd"], curve[1]["lpips"]) == (0.1, 0.01, 0.5)
+    assert curve[0]["protocol_hash"] != curve[1]["protocol_hash"]
+
+
+def test_losses_are_averaged_in_the_database(owner: Person, session: Session) -> None:
+    job = story.submit(owner)
+    attempt = story.start(session, job)
+    losses = {8 * i: {"generator": float(i), "discriminator": 1.0} for i in range(100)}
+    lease.record_progress(session, attempt, images_seen=800, images_per_s=1, losses=losses)
+    session.commit()
+    every = owner.get(f"/v1/jobs/{job['id']}/losses").json()["items"]
+    assert {item["images_seen"]: item["losses"] for item in every} == losses
+    few = owner.get(f"/v1/jobs/{job['id']}/losses", params={"points": 10}).json()["items"]
+    assert [item["images_seen"] for item in few] == [8 * (10 * i + 9) for i in range(10)]
+    assert [item["losses"]["generator"] for item in few] == [10 * i + 4.5 for i in range(10)]
+    problem(owner.get(f"/v1/jobs/{job['id']}/losses", params={"points": 0}), 422, "invalid")
+
+
+def test_logs_as_json_and_as_text(owner: Person, session: Session) -> None:
+    job = story.submit(owner)
+    attempt = story.start(session, job)
+    lease.record_log(session, attempt, [f"line {i}" for i in range(1, 6)])
+    lease.fail(session, attempt, SlaeganError("for the test"))
+    session.commit()
+    path = f"/v1/jobs/{job['id']}/logs"
+    page = owner.get(path, params={"limit": 3}).json()
+    rest = owner.get(path, params={"limit": 3, "cursor": page["next_cursor"]}).json()
+    assert [line["line"] for line in page["items"] + rest["items"]] == [f"line {i}" for i in range(1, 6)]
+    assert owner.get(path, params={"after": 4}).json() == {"items": rest["items"][1:], "next_cursor": None}
+    text = owner.get(path, params={"after": 3}, headers={"Accept": "text/plain"})
+    assert (text.headers["content-type"], text.text) == ("text/plain; charset=utf-8", "line 4\nline 5\n")
+
+
+def test_the_curve_as_a_picture(owner: Person, session: Session) -> None:
+    job = story.submit(owner, name="a $name$ with _signs_")
+    empty = owner.get(f"/v1/jobs/{job['id']}/curve.png")
+    attempt = story.start(session, job)
+    made = story.checkpoint(session, attempt, b"x")
+    for images_seen, fid in [(0, 300.0), (100, 100.0), (200, 120.0)]:
+        story.evaluation(session, attempt, made, images_seen=images_seen, fid=fid)
+    drawn = owner.get(f"/v1/jobs/{job['id']}/curve.png")
+    for response in (empty, drawn):
+        assert response.headers["content-type"] == "image/png"
+        with Image.open(io.BytesIO(response.content)) as image:
+            assert image.size == (960, 540)
+    blue = (31, 119, 180, 255)
+    counts = [
+        {color: n for n, color in Image.open(io.BytesIO(r.content)).getcolors(2**20) or []}.get(blue, 0)
+        for r in (empty, drawn)
+    ]
+    assert counts[0] == 0, "nothing is drawn before the first evaluation"
+    assert counts[1] > 500, "the line is drawn"
+
+
+def test_models_tell_their_configuration(owner: Person) -> None:
+    [model] = owner.get("/v1/models").json()["items"]
+    assert (model["family"], model["title"]) == ("slaegan", "SLAE-GAN")
+    assert model["defaults"] == SlaeganConfig().model_dump(mode="json")
+    assert model["config_schema"]["properties"]["resolution"]["enum"] == [64, 128, 256, 512, 1024]
+
+
+def test_workers_are_alive_while_their_heartbeat_is_young(
+    owner: Person, stranger: Person, session: Session
+) -> None:
+    name = f"w-{uuid4()}"
+    old = timedelta(seconds=settings().lease_s + 1)
+    for worker, age in ((name, timedelta()), (f"{name}-gone", old)):
+        facts = {"kind": "train", "device": "cpu", "host": "h", "pid": 1}
+        session.add(Worker(name=worker, last_heartbeat_at=func.now() - age, **facts))
+    session.commit()
+    job = story.submit(owner)
+    story.start(session, job, worker=name)
+
+    def workers(person: Person) -> list[tuple[bool, str | None]]:
+        items = person.get("/v1/workers").json()["items"]
+        return [(item["alive"], item["current_job_id"]) for item in items if item["name"].startswith(name)]
+
+    assert workers(owner) == [(True, job["id"]), (False, None)]
+    assert workers(stranger) == [(True, None), (False, None)], "another tenant's job was named"

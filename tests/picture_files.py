@@ -1,0 +1,43 @@
+"""Small pictures in every form, for tests of uploads."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """A picture's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(color: tuple[int, int, int] | str = "red", *, size: tuple[int, int] = (40, 36)) -> bytes:
+    """A picture of one colour."""
+    return encoded(Image.new("RGB", size, color), "PNG")
+
+
+def pngs(count: int) -> dict[str, bytes]:
+    """So many different pictures by their names."""
+    return {f"{i:04d}.png": png((i % 256, i // 256, 7)) for i in range(count)}
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """An honest zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def form(files: Mapping[str, bytes]) -> list[tuple[str, tuple[str, bytes]]]:
+    """Files as fields of an upload."""
+    return [("files", item) for item in files.items()]

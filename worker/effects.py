@@ -1,0 +1,162 @@
+"""What a training's ticks do: artifacts go to the store first, then rows and events in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from core.broker import wake
+from core.errors import LeaseLost, StoreUnavailable
+from core.evaluations import service as evaluations
+from core.jobs import lease
+from core.metrics.protocol import planned_protocol
+from core.schemas.ticks import FactsTick, ProgressTick, SnapshotTick, StateTick, Tick
+from core.storage import sha256_of, store
+from worker.supervisor import write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from core.jobs.lease import Attempt, StoredFile
+    from core.schemas.training import SlaeganConfig
+
+logger = logging.getLogger(__name__)
+KEPT_STATES = 2
+MAX_LOG_LINES = 5_000
+PUT_ATTEMPTS = 4
+
+
+class TrainingEffects:
+    """The effects of one attempt.
+
+    Args:
+        attempt: every write is fenced by it.
+        config: of the job.
+        image_count: of the dataset, part of the metrics' protocol.
+        work_dir: where the child leaves its files.
+    """
+
+    def __init__(self, attempt: Attempt, *, config: SlaeganConfig, image_count: int, work_dir: Path) -> None:
+        self._attempt = attempt
+        self._config = config
+        self._work_dir = work_dir
+        self._protocol = planned_protocol(config, image_count=image_count)
+        self._lines_left = MAX_LOG_LINES
+
+    def carry_out(self, ticks: list[Tick], log: list[str]) -> None:
+        """Carry out what the child said since the last call, in its order."""
+        progress: list[ProgressTick] = []
+        for tick in ticks:
+            match tick:
+                case ProgressTick():
+                    progress.append(tick)
+                case FactsTick():
+                    write(lease.record_facts, self._attempt, tick.facts)
+                case StateTick():
+                    self._keep_state(tick)
+                case SnapshotTick():
+                    self._keep_snapshot(tick)
+                case _:
+                    continue
+        if progress:
+            self._record(progress)
+        if log and self._lines_left > 0:
+            self._record_log(log)
+
+    def _record(self, progress: list[ProgressTick]) -> None:
+        losses = {tick.images_seen: tick.losses for tick in progress}
+        newest = progress[-1]
+        write(
+            lambda session: lease.record_progress(
+                session,
+                self._attempt,
+                images_seen=newest.images_seen,
+                images_per_s=newest.images_per_s,
+                losses=losses,
+            )
+        )
+
+    def _record_log(self, log: list[str]) -> None:
+        kept = log[: self._lines_left]
+        self._lines_left -= len(kept)
+        if self._lines_left == 0:
+            kept.append(f"… the log of this attempt is cut after {MAX_LOG_LINES} lines")
+        write(lease.record_log, self._attempt, kept)
+
+    def _keep_state(self, tick: StateTick) -> None:
+        file = self._put(tick.state, kind="state", images_seen=tick.images_seen)
+        old: list[str] = []
+
+        def rows(session: Session) -> None:
+            lease.record_checkpoint(session, self._attempt, file, kind="state", images_seen=tick.images_seen)
+            old[:] = lease.forget_states(session, self._attempt, keep=KEPT_STATES)
+
+        self._commit(rows, [file])
+        for key in old:
+            store().delete(key)
+
+    def _keep_snapshot(self, tick: SnapshotTick) -> None:
+        generator = self._put(tick.generator, kind="generator", images_seen=tick.images_seen)
+        grid = self._put(tick.grid, kind="grid", images_seen=tick.images_seen)
+        unused: deque[StoredFile] = deque()
+
+        def rows(session: Session) -> None:
+            unused.clear()
+            checkpoint_id = lease.record_checkpoint(
+                session, self._attempt, generator, kind="generator", images_seen=tick.images_seen
+            )
+            if checkpoint_id is None:
+                unused.append(generator)
+            else:
+                evaluations.plan(
+                    session,
+                    job_id=self._attempt.job_id,
+                    run=self._attempt.run,
+                    images_seen=tick.images_seen,
+                    checkpoint_id=checkpoint_id,
+                    protocol=self._protocol.model_dump(mode="json"),
+                    protocol_hash=self._protocol.hash(),
+                )
+            if not lease.record_sample(session, self._attempt, grid, images_seen=tick.images_seen):
+                unused.append(grid)
+
+        self._commit(rows, [generator, grid])
+        for file in unused:
+            store().delete(file.key)
+        wake("metrics")
+
+    def _commit(self, rows: Callable[[Session], None], files: list[StoredFile]) -> None:
+        """Write the rows of stored files; if the lease is gone, the files have no owner and go too."""
+        try:
+            write(rows)
+        except LeaseLost:
+            for file in files:
+                store().delete(file.key)
+            raise
+
+    def _put(self, name: str, *, kind: str, images_seen: int) -> StoredFile:
+        """Move one of the child's files to the store; an unreachable store gets a few chances.
+
+        Raises:
+            InfrastructureError: the store is full, or stays unreachable.
+        """
+        source = self._work_dir / name
+        attempt = self._attempt
+        key = f"jobs/{attempt.job_id}/{attempt.run}/{kind}-{images_seen:010d}-{attempt.number}{source.suffix}"
+        file = lease.StoredFile(key=key, sha256=sha256_of(source), size_bytes=source.stat().st_size)
+        for tried in range(1, PUT_ATTEMPTS + 1):
+            try:
+                store().put(key, source)
+                break
+            except StoreUnavailable as error:
+                if tried == PUT_ATTEMPTS:
+                    raise
+                logger.warning("Try %d of %d to store %s failed: %s", tried, PUT_ATTEMPTS, key, error)
+                time.sleep(2 ** (tried - 1))
+        source.unlink()
+        return file

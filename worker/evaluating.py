@@ -1,0 +1,117 @@
+"""Evaluate one claimed snapshot: fetch generator and pictures, supervise the child, post the metrics once."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from core.datasets.files import DatasetFiles, fetch_images
+from core.db import sessions
+from core.errors import InfrastructureError, LeaseLost, SlaeganError, from_code
+from core.evaluations import service
+from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
+from core.schemas.training import SlaeganConfig
+from core.settings import settings
+from core.storage import sha256_of, store
+from worker.process import Child
+from worker.supervisor import Ending, LeaseKeeper, supervise, write
+from worker.training import scratch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from core.evaluations.service import Claim
+    from worker.stopping import Flag
+
+logger = logging.getLogger(__name__)
+
+
+class _Remember:
+    """An evaluation's only effect is its result, posted at the end."""
+
+    result: MetricsTick | None = None
+
+    def carry_out(self, ticks: list[Tick], log: list[str]) -> None:
+        for tick in ticks:
+            if isinstance(tick, MetricsTick):
+                self.result = tick
+        for line in log:
+            logger.info("%s", line)
+
+
+def evaluate(claim: Claim, *, worker: str, stop: Flag) -> None:
+    """Hold one evaluation from its claim to its end.
+
+    Args:
+        claim: committed.
+        worker: this worker's name.
+        stop: set when the worker should end.
+    """
+
+    def beat(session: Session, due: bool) -> bool:  # noqa: FBT001  # a callback's two positions
+        if due:
+            service.heartbeat(session, claim, lease_s=settings().lease_s)
+        return False
+
+    try:
+        with LeaseKeeper(beat) as keeper:
+            _evaluate(claim, keeper=keeper, work_dir=scratch(worker), stop=stop)
+    except LeaseLost as error:
+        logger.warning("Evaluation %s stops: %s", claim.evaluation_id, error)
+    except InfrastructureError as error:
+        write(service.lose, claim, error, max_attempts=settings().max_evaluation_attempts)
+    except SlaeganError as error:
+        write(service.give_up, claim, error)
+    finally:
+        shutil.rmtree(scratch(worker), ignore_errors=True)
+
+
+def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) -> None:
+    shutil.rmtree(work_dir, ignore_errors=True)
+    work_dir.mkdir(parents=True)
+    child = Child(
+        "worker.evaluate_process",
+        _specify(claim, work_dir=work_dir),
+        work_dir=work_dir,
+        threads=settings().threads,
+    )
+    effects = _Remember()
+    try:
+        ending = supervise(child, effects=effects, keeper=keeper, stop=stop)
+    finally:
+        child.close()
+    result: Any = effects.result
+    if result is not None and child.return_code == 0:
+        write(service.post, claim, result.metrics)
+    elif isinstance(child.last, ErrorTick):
+        raise from_code(child.last.code, child.last.message, **child.last.details)
+    elif ending is Ending.STOPPED:
+        write(service.hand_back, claim)
+    else:
+        how = f"The evaluating process ended with code {child.return_code}."
+        raise InfrastructureError(how, last_lines=list(child.last_lines))
+
+
+def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:
+    cache_dir = settings().data_dir.absolute() / "cache"
+    with sessions()() as session:
+        files = DatasetFiles.of(session, claim.dataset_id)
+    generator = work_dir / "generator.safetensors"
+    store().fetch(claim.generator_key, generator)
+    if sha256_of(generator) != claim.generator_sha256:
+        raise InfrastructureError(
+            f"The stored generator {claim.generator_key} is damaged: its sha256 differs."
+        )
+    return EvaluationSpec(
+        generator=generator,
+        images_dir=fetch_images(files, store(), cache_dir=cache_dir),
+        dataset_hash=files.content_hash,
+        config=SlaeganConfig.model_validate(claim.config),
+        protocol=claim.protocol,
+        cache_dir=cache_dir,
+        weights_dir=settings().weights_dir.absolute(),
+        device="cpu" if settings().device == "cpu" else "cuda:0",
+    )

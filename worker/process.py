@@ -1,0 +1,121 @@
+"""A child process that computes, seen from its supervisor: ticks and log lines come in, signals go out."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections import deque
+from typing import IO, TYPE_CHECKING
+
+from core.schemas.ticks import TICK, ErrorTick, FinishedTick, StoppedTick, Tick
+from core.settings import settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+READ_BYTES = 65_536
+LOG_LINE_CHARS = 2_000
+REMEMBERED_LINES = 20
+
+
+class Child:
+    """Started from the main thread, since its parent-death signal follows the thread that started it.
+
+    Args:
+        module: worker.train_process or worker.evaluate_process.
+        spec: what it should do; written to `spec.json` in its work folder.
+        work_dir: exists; the child's current folder, so that no folder of a user's is on its import path.
+        threads: of torch; 0 as torch chooses.
+    """
+
+    def __init__(self, module: str, spec: BaseModel, *, work_dir: Path, threads: int) -> None:
+        spec_path = work_dir / "spec.json"
+        spec_path.write_text(spec.model_dump_json())
+        ticks_out, ticks_in = os.pipe()
+        self.last: ErrorTick | FinishedTick | StoppedTick | None = None
+        self.last_lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-P", "-u", "-m", module, str(spec_path), "--ticks-fd", str(ticks_in),
+                "--parent-pid", str(os.getpid()), "--threads", str(threads),
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            pass_fds=[ticks_in], cwd=work_dir, start_new_session=True,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": _visible_device(), "PYTHONSAFEPATH": "1"},
+        )  # fmt: skip
+        os.close(ticks_in)
+        assert self._process.stdout is not None
+        self._ticks = _Lines(os.fdopen(ticks_out, "rb"))
+        self._log = _Lines(self._process.stdout)
+        self._selector = selectors.DefaultSelector()
+        for lines in (self._ticks, self._log):
+            self._selector.register(lines.pipe, selectors.EVENT_READ, lines)
+
+    def read(self, timeout_s: float) -> tuple[list[Tick], list[str]]:
+        """Wait for output, up to a time; return complete ticks and log lines."""
+        for key, _ in self._selector.select(timeout_s):
+            lines: _Lines = key.data
+            if not lines.fill():
+                self._selector.unregister(lines.pipe)
+        ticks = [TICK.validate_json(line) for line in self._ticks.take()]
+        for tick in ticks:
+            if isinstance(tick, ErrorTick | FinishedTick | StoppedTick):
+                self.last = tick
+        log = [line.decode(errors="replace").replace("\0", "")[:LOG_LINE_CHARS] for line in self._log.take()]
+        self.last_lines.extend(log)
+        return ticks, log
+
+    @property
+    def over(self) -> bool:
+        """Whether the child has ended and everything it said was read."""
+        return not self._selector.get_map() and self._process.poll() is not None
+
+    @property
+    def return_code(self) -> int | None:
+        """The exit code; negative for a signal's number; None while it runs."""
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the child's whole process group."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, number)
+
+    def close(self) -> None:
+        """Leave nothing of it: kill what still runs, reap it, close the pipes."""
+        self.signal(signal.SIGKILL)
+        self._process.wait()
+        self._selector.close()
+        self._ticks.pipe.close()
+        self._log.pipe.close()
+
+
+class _Lines:
+    """A pipe cut into lines as they become complete."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self.pipe = pipe
+        self._buffer = b""
+
+    def fill(self) -> bool:
+        """Read what is there; False at the end of the pipe."""
+        chunk = os.read(self.pipe.fileno(), READ_BYTES)
+        self._buffer += chunk
+        return bool(chunk)
+
+    def take(self) -> list[bytes]:
+        *complete, self._buffer = self._buffer.split(b"\n")
+        return complete
+
+
+def _visible_device() -> str:
+    """CUDA_VISIBLE_DEVICES for the child: the one device of this worker, or none."""
+    kind, _, index = settings().device.partition(":")
+    if kind != "cuda":
+        return ""
+    visible = settings().cuda_visible_devices
+    return visible.split(",")[int(index or 0)] if visible else index or "0"

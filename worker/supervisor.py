@@ -1,0 +1,151 @@
+"""Supervision: one child computes, a thread keeps the lease, the main thread carries out the child's effects.
+
+The main thread waits for nothing but the child, so a stop, a cancel or a lost lease is acted on within a poll.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, Self, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from core.db import sessions
+from core.errors import LeaseLost
+from core.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+
+    from core.schemas.ticks import Tick
+    from worker.process import Child
+    from worker.stopping import Flag
+
+logger = logging.getLogger(__name__)
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+RETRY_S = 0.5
+
+
+class Ending(Enum):
+    """Why a supervised child is no more."""
+
+    BY_ITSELF = "by itself"
+    STOPPED = "the worker is told to stop"
+    CANCELLED = "cancelled"
+
+
+class Effects(Protocol):
+    """What a child's output does to the world."""
+
+    def carry_out(self, ticks: list[Tick], log: list[str]) -> None:
+        """Write artifacts to the store, then rows. Raises LeaseLost, InfrastructureError."""
+
+
+class LeaseKeeper:
+    """A thread that extends a lease and sees a cancel, also while the main thread is busy with the store.
+
+    Args:
+        beat: in a transaction: extends the lease where told to, and returns whether a cancel is wanted; raises
+            LeaseLost.
+    """
+
+    def __init__(self, beat: Callable[[Session, bool], bool]) -> None:
+        self.cancel = False
+        self.lost = False
+        self._beat = beat
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        extended = time.monotonic()
+        while not self._ended.wait(settings().poll_s):
+            due = time.monotonic() - extended >= settings().heartbeat_s
+            try:
+                with sessions().begin() as session:
+                    self.cancel = self._beat(session, due)
+            except LeaseLost:
+                self.lost = True
+                return
+            except DBAPIError as error:
+                logger.warning("The database took no heartbeat: %s", error)
+                if time.monotonic() - extended > settings().lease_s:
+                    self.lost = True
+                    return
+            else:
+                extended = time.monotonic() if due else extended
+
+
+def write(
+    work: Callable[Concatenate[Session, Arguments], Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """Do a transaction, again and again while the database is away, but no longer than a lease lives.
+
+    Everything written is fenced or has a unique key, so that a commit whose answer was lost may be repeated.
+    """
+    deadline = time.monotonic() + settings().lease_s
+    while True:
+        try:
+            with sessions().begin() as session:
+                return work(session, *args, **kwargs)
+        except DBAPIError as error:
+            if not error.connection_invalidated and not _is_outage(error):
+                raise
+            if time.monotonic() > deadline:
+                raise LeaseLost("The database was away for longer than a lease.") from error
+            logger.warning("The database is away, trying again: %s", error)
+            time.sleep(RETRY_S)
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    return type(error.orig).__name__ in {
+        "OperationalError",
+        "AdminShutdown",
+        "CannotConnectNow",
+        "ConnectionTimeout",
+    }
+
+
+def supervise(child: Child, *, effects: Effects, keeper: LeaseKeeper, stop: Flag) -> Ending:
+    """Stay with a child until it has ended, and everything it left is carried out.
+
+    Args:
+        child: running.
+        effects: what its ticks do.
+        keeper: started.
+        stop: set by a signal: the child may save, then goes.
+
+    Raises:
+        LeaseLost: write nothing more.
+        InfrastructureError: an effect failed for good.
+    """
+    ending, kill_at = Ending.BY_ITSELF, float("inf")
+    while not child.over:
+        ticks, log = child.read(min(settings().poll_s, 0.5))
+        if keeper.lost:
+            raise LeaseLost("The lease ran out or was taken.")
+        if ending is not Ending.CANCELLED:
+            effects.carry_out(ticks, log)
+        if ending is not Ending.CANCELLED and keeper.cancel:
+            ending, kill_at = Ending.CANCELLED, time.monotonic() + settings().kill_s
+            child.signal(signal.SIGTERM)
+        elif ending is Ending.BY_ITSELF and stop.is_set:
+            ending, kill_at = Ending.STOPPED, time.monotonic() + settings().stop_s
+            child.signal(signal.SIGTERM)
+        if time.monotonic() > kill_at:
+            child.signal(signal.SIGKILL)
+    return ending

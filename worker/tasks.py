@@ -1,0 +1,56 @@
+"""The tasks: claim and delegate. What a message says beyond "look" is not used."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from core.broker import wake
+from core.db import sessions
+from core.evaluations import service as evaluations
+from core.jobs import lease
+from core.jobs.sweep import sweep as sweep_queue
+from core.settings import settings
+from worker import stopping
+from worker.app import worker_name
+from worker.evaluating import evaluate
+from worker.training import train as train_attempt
+
+
+@shared_task(name="worker.tasks.train")  # type: ignore[untyped-decorator]
+def train() -> None:
+    """Train queued jobs, one after the other, until none is left or the worker should stop."""
+    name = worker_name("train")
+    with stopping.orderly() as stop:
+        while not stop.is_set:
+            with sessions().begin() as session:
+                attempt = lease.claim(session, worker=name, lease_s=settings().lease_s)
+            if attempt is None:
+                return
+            train_attempt(attempt, worker=name, stop=stop)
+
+
+@shared_task(name="worker.tasks.metrics")  # type: ignore[untyped-decorator]
+def metrics() -> None:
+    """Evaluate queued snapshots, one after the other, until none is left or the worker should stop."""
+    name = worker_name("metrics")
+    with stopping.orderly() as stop:
+        while not stop.is_set:
+            with sessions().begin() as session:
+                claim = evaluations.claim(session, worker=name, lease_s=settings().lease_s)
+            if claim is None:
+                return
+            evaluate(claim, worker=name, stop=stop)
+
+
+@shared_task(name="worker.tasks.sweep")  # type: ignore[untyped-decorator]
+def sweep() -> None:
+    """Take back what lost workers held, then wake as many idle workers as there is work."""
+    with sessions().begin() as session:
+        hints = sweep_queue(
+            session,
+            lease_s=settings().lease_s,
+            max_failures=settings().max_infrastructure_failures,
+            max_evaluation_attempts=settings().max_evaluation_attempts,
+        )
+    wake("train", times=hints.train)
+    wake("metrics", times=hints.metrics)

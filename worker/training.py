@@ -1,0 +1,146 @@
+"""Train one claimed job: fetch its pictures and its last state, supervise the child, end the attempt."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+from core.datasets.files import DatasetFiles, fetch_images
+from core.db import sessions
+from core.errors import LeaseLost, SlaeganError, TrainerCrashed, from_code
+from core.jobs import lease
+from core.schemas.ticks import ErrorTick, FinishedTick, TrainingSpec
+from core.schemas.training import SlaeganConfig
+from core.settings import settings
+from core.storage import sha256_of, store
+from worker.effects import TrainingEffects
+from worker.process import Child
+from worker.supervisor import Ending, LeaseKeeper, supervise, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from core.jobs.lease import Attempt
+    from worker.stopping import Flag
+
+logger = logging.getLogger(__name__)
+
+
+def train(attempt: Attempt, *, worker: str, stop: Flag) -> None:
+    """Hold one attempt from its claim to its end. Whatever happens is on the job's record when this returns.
+
+    Args:
+        attempt: claimed and committed.
+        worker: this worker's name; its scratch folder is named so.
+        stop: set when the worker should end.
+    """
+
+    def beat(session: Session, due: bool) -> bool:  # noqa: FBT001  # a callback's two positions
+        if due:
+            lease.heartbeat(session, attempt, lease_s=settings().lease_s)
+        return lease.cancel_requested(session, attempt)
+
+    try:
+        with LeaseKeeper(beat) as keeper:
+            _train(attempt, keeper=keeper, work_dir=scratch(worker), stop=stop)
+    except LeaseLost as error:
+        logger.warning("Attempt %d of job %s stops: %s", attempt.number, attempt.job_id, error)
+    finally:
+        shutil.rmtree(scratch(worker), ignore_errors=True)
+
+
+def scratch(worker: str) -> Path:
+    """The folder of a worker's present child; what a killed predecessor left there is of no use."""
+    return settings().data_dir.absolute() / "scratch" / worker
+
+
+def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) -> None:
+    try:
+        shutil.rmtree(work_dir, ignore_errors=True)
+        work_dir.mkdir(parents=True)
+        config = SlaeganConfig.model_validate(attempt.config)
+        with sessions()() as session:
+            files = DatasetFiles.of(session, attempt.dataset_id)
+        effects = TrainingEffects(attempt, config=config, image_count=files.count, work_dir=work_dir)
+        spec = _specify(attempt, config=config, files=files, work_dir=work_dir)
+        child = Child("worker.train_process", spec, work_dir=work_dir, threads=settings().threads)
+        try:
+            ending = supervise(child, effects=effects, keeper=keeper, stop=stop)
+        finally:
+            child.close()
+        _conclude(attempt, child, ending)
+    except LeaseLost:
+        raise
+    except SlaeganError as error:
+        write(lease.fail, attempt, error)
+
+
+def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, work_dir: Path) -> TrainingSpec:
+    cache_dir = settings().data_dir.absolute() / "cache"
+    images_dir = fetch_images(files, store(), cache_dir=cache_dir)
+    return TrainingSpec(
+        config=config,
+        images_dir=images_dir,
+        dataset_hash=files.content_hash,
+        work_dir=work_dir,
+        cache_dir=cache_dir,
+        weights_dir=settings().weights_dir.absolute(),
+        device="cpu" if settings().device == "cpu" else "cuda:0",
+        resume=_resume(attempt, work_dir=work_dir),
+    )
+
+
+def _resume(attempt: Attempt, *, work_dir: Path) -> Path | None:
+    """Fetch the newest whole training state; a damaged one is discarded and the one before is used."""
+    target = work_dir / "resume.state"
+    with sessions()() as session:
+        states = lease.latest_states(session, attempt.job_id, run=attempt.run)
+    for state in states:
+        store().fetch(state.storage_key, target)
+        found = sha256_of(target)
+        if found == state.sha256:
+            write(lease.record_resume, attempt, state)
+            return target
+        write(lease.discard_damaged, attempt, state, found=found)
+        store().delete(state.storage_key)
+    return None
+
+
+def _conclude(attempt: Attempt, child: Child, ending: Ending) -> None:
+    """Write how the attempt ended. A finished training counts as finished, even if it was told to stop."""
+    if ending is Ending.CANCELLED:
+        write(lease.end_cancelled, attempt)
+    elif isinstance(child.last, FinishedTick) and child.return_code == 0:
+        write(lease.finish, attempt)
+    elif isinstance(child.last, ErrorTick):
+        error = from_code(child.last.code, child.last.message, **child.last.details)
+        write(lease.fail, attempt, error)
+    elif ending is Ending.STOPPED:
+        write(lease.hand_back, attempt, reason=ending.value, counts=False)
+    else:
+        _lost(attempt, child)
+
+
+def _lost(attempt: Attempt, child: Child) -> None:
+    """The child ended without a word: another try if something killed it, failure if it ended by itself."""
+    code = child.return_code or 0
+    tried = attempt.infrastructure_failures + 1
+    if code < 0 and tried < settings().max_infrastructure_failures:
+        reason = f"the training process was killed by {signal.Signals(-code).name}"
+        write(lease.hand_back, attempt, reason=reason, counts=True)
+        return
+    how = (
+        f"was killed by {signal.Signals(-code).name} for the {tried}th time"
+        if code < 0
+        else f"ended with code {code}"
+    )
+    error = TrainerCrashed(
+        f"The training process {how}. Its last lines are in the details, its whole log under /logs. "
+        "A process killed by SIGKILL usually ran out of memory: choose a smaller batch, width or resolution.",
+        last_lines=list(child.last_lines),
+    )
+    write(lease.fail, attempt, error)
