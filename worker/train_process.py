@@ -6,7 +6,6 @@ python -P -m worker.train_process SPEC.json --ticks-fd N --parent-pid P [--threa
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import sys
 from threading import Event
@@ -28,7 +27,7 @@ def main() -> int:
 
     def work() -> None:
         spec = TrainingSpec.model_validate_json(arguments.spec.read_bytes())
-        _tune_process()
+        _keep_freed_memory()
         import torch  # noqa: PLC0415  # seconds of imports, only once bound to the parent
 
         from core.training.trainer import train  # noqa: PLC0415  # likewise
@@ -40,19 +39,13 @@ def main() -> int:
     return run_guarded(work, emit=emit)
 
 
-def _tune_process() -> None:
-    """Set what libraries read when they are loaded, so before torch is.
-
-    Tensors of some megabytes come and go all the time: glibc is told to keep their memory, which saves a
-    tenth of an iteration on a CPU. OpenMP threads that wait are told to sleep: on a machine that also serves
-    and evaluates, spinning threads take the cores from those they wait for.
-    """
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep the memory of tensors that come and go: that saves a tenth of an iteration on a CPU."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):  # musl has none
             libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # torch-fidelity's own "vgg16" is another layer of another network file.
 VGG16_NAME = "slaegan-vgg16-relu5_3"
 VGG16_LAYER = "relu5_3"
+# The side at which VGG-16 was trained. Enlarging a smaller picture to it adds no detail, and costs twelve times as
+# much at 64 pixels (docs/adr/0005-vgg-features-at-native-size.md).
 VGG16_SIDE = 224
 _DTYPES = {None: torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -65,10 +67,10 @@ class Vgg16Relu53(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity
         self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1))
 
     def forward(self, pictures_N3HW: Tensor) -> tuple[Tensor]:
-        """Features [N, 512] in fp32 of uint8 pictures of any size."""
-        x = functional.interpolate(
-            pictures_N3HW / 255, size=(VGG16_SIDE, VGG16_SIDE), mode="bilinear", antialias=True
-        )
+        """Features [N, 512] in fp32 of uint8 pictures; only larger ones are brought to 224x224."""
+        x = pictures_N3HW / 255
+        if max(x.shape[2:]) > VGG16_SIDE:
+            x = functional.interpolate(x, size=(VGG16_SIDE, VGG16_SIDE), mode="bilinear", antialias=True)
         x = ((x - self.mean) / self.deviation).to(self.dtype, memory_format=torch.channels_last)
         return (self.layers(x).mean(dim=(2, 3), dtype=torch.float32),)
 

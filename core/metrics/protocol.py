@@ -27,7 +27,7 @@ class MetricProtocol(Frozen):
     extractor: Literal["vgg16", "inception_v3"]
     weights_sha256: str
     layer: Literal["relu5_3, mean over space", "2048"]
-    resize: Literal["224x224 bilinear, antialiased", "299x299 bilinear, as in TensorFlow 1"]
+    resize: Literal["to 224x224 where larger, bilinear, antialiased", "299x299 bilinear, as in TensorFlow 1"]
     precision: Literal["fp32", "bf16"]
     resolution: int
     real: int
@@ -96,7 +96,9 @@ def planned_protocol(config: SlaeganConfig, *, image_count: int) -> MetricProtoc
         extractor=evaluation.extractor,
         weights_sha256=VGG16_SHA256 if vgg16 else INCEPTION_SHA256,
         layer="relu5_3, mean over space" if vgg16 else "2048",
-        resize="224x224 bilinear, antialiased" if vgg16 else "299x299 bilinear, as in TensorFlow 1",
+        resize="to 224x224 where larger, bilinear, antialiased"
+        if vgg16
+        else "299x299 bilinear, as in TensorFlow 1",
         precision=evaluation.precision if vgg16 else "fp32",
         resolution=config.resolution,
         real=image_count,

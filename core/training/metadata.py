@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.files import atomic_path
 from core.models.vgg import IMAGENET_DEVIATION, IMAGENET_MEAN, vgg16_features
@@ -103,8 +103,27 @@ def load_bank(
             return MetadataBank.of(load_file(cached)["rows"])
         except SafetensorError:
             cached.unlink(missing_ok=True)  # a damaged cache is made again
-    network = vgg16_features(weights_dir).to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack memory_format
-    paths = picture_paths(images_dir)
+    rows_MF = _extract(
+        picture_paths(images_dir),
+        network=vgg16_features(weights_dir),
+        device=device,
+        dtype=dtype,
+        check_stop=check_stop,
+    )
+    with atomic_path(cached) as temporary:
+        save_file({"rows": rows_MF}, temporary)
+    return MetadataBank.of(rows_MF)
+
+
+def _extract(
+    paths: list[Path],
+    *,
+    network: nn.Sequential,
+    device: torch.device,
+    dtype: torch.dtype,
+    check_stop: Callable[[], None],
+) -> Tensor:
+    network.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack memory_format
     rows = []
     for start in range(0, len(paths), _BATCH):
         check_stop()
@@ -113,14 +132,11 @@ def load_bank(
             for path in paths[start : start + _BATCH]
         ]
         rows.append(_features(network, torch.stack(pictures).to(device), dtype=dtype).cpu())
-    rows_MF = torch.cat(rows)
-    with atomic_path(cached) as temporary:
-        save_file({"rows": rows_MF}, temporary)
-    return MetadataBank.of(rows_MF)
+    return torch.cat(rows)
 
 
 @torch.no_grad()
-def _features(network: torch.nn.Module, pictures_N3HW: Tensor, *, dtype: torch.dtype) -> Tensor:
+def _features(network: nn.Module, pictures_N3HW: Tensor, *, dtype: torch.dtype) -> Tensor:
     """Mean over space of relu5_3; NF float32."""
     mean, deviation = (
         torch.tensor(values, device=pictures_N3HW.device).view(1, 3, 1, 1)

@@ -48,13 +48,19 @@ def protocol(*, extractor: str = "vgg16", precision: str = "fp32") -> MetricProt
     return planned_protocol(SlaeganConfig(resolution=64, evaluation=evaluation), image_count=8)
 
 
-def test_features_are_those_of_torchvisions_network(weights_dir: Path) -> None:
-    stream = pictures(3, seed=0)
+@pytest.mark.parametrize("side", [64, 256])
+def test_features_are_those_of_torchvisions_network(weights_dir: Path, side: int) -> None:
+    """Small pictures as they are, large ones reduced to 224 pixels."""
+    stream = (
+        pictures(3, seed=0)
+        if side == 64
+        else pictures(3, seed=0).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    )
     found = extract(load_extractor(protocol(), weights_dir=weights_dir, device="cpu"), stream)
     with torch.device("meta"):
         theirs = vgg16(weights=None).features[:30]
     theirs.load_state_dict(vgg16_features(weights_dir).state_dict(), assign=True)
-    x = functional.resize(stream / 255, [224, 224], antialias=True)
+    x = stream / 255 if side == 64 else functional.resize(stream / 255, [224, 224], antialias=True)
     x = functional.normalize(x, list(IMAGENET_MEAN), list(IMAGENET_DEVIATION))
     with torch.inference_mode():
         expected = theirs(x).mean(dim=(2, 3))
