@@ -113,7 +113,7 @@ def test_nothing_is_lost_or_doubled_between_history_and_feed(
     for watcher in watchers:
         watcher.start()
     for i in range(60):
-        lease.say(session, attempt, "note", {"i": i})
+        lease.record_facts(session, attempt, {"device": "cpu", "i": i})
         session.commit()
     wait_for_streams(api, len(watchers))
     lease.finish(session, attempt)
