@@ -78,13 +78,13 @@ class LocalStore:
             finally:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise _as_store_error(error, self._root) from error
+            raise as_disk_error(error, self._root) from error
 
     def fetch(self, key: str, target: Path) -> None:
         try:
             shutil.copyfile(self._path(key), target)
         except OSError as error:
-            raise _as_store_error(error, self._root) from error
+            raise as_disk_error(error, self._root) from error
 
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         try:
@@ -95,13 +95,13 @@ class LocalStore:
                     left = None if left is None else left - len(chunk)
                     yield chunk
         except OSError as error:
-            raise _as_store_error(error, self._root) from error
+            raise as_disk_error(error, self._root) from error
 
     def delete(self, key: str) -> None:
         try:
             self._path(key).unlink(missing_ok=True)
         except OSError as error:
-            raise _as_store_error(error, self._root) from error
+            raise as_disk_error(error, self._root) from error
 
     def keys(self, prefix: str) -> Iterator[str]:
         for path in sorted(self._path(prefix).rglob("*")):
@@ -117,7 +117,7 @@ class LocalStore:
                     f"The store folder {self._root} is not writable: give this user write access."
                 )
         except OSError as error:
-            raise _as_store_error(error, self._root) from error
+            raise as_disk_error(error, self._root) from error
 
     def _require_space(self, size_bytes: int) -> None:
         """Keep a reserve free: the embedded database shares the disk and must still record a failure."""
@@ -203,10 +203,11 @@ def _fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _as_store_error(error: OSError, root: Path) -> StoreFull | StoreUnavailable:
+def as_disk_error(error: OSError, folder: Path) -> StoreFull | StoreUnavailable:
+    """What an operating system's error on a folder of ours means to the people who run the service."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"The disk of the store {root} is full: free some space.")
-    return StoreUnavailable(f"The store folder {root} cannot be used: {error}.")
+        return StoreFull(f"The disk of {folder} is full: free some space.")
+    return StoreUnavailable(f"The folder {folder} cannot be used: {error}.")
 
 
 def open_store(url: str, *, reserve_bytes: int) -> Store:

@@ -10,69 +10,15 @@ import argparse
 import logging
 import os
 import signal
-import socket
-from pathlib import Path
 from typing import Any
 
 from billiard import active_children
-from celery import bootsteps, signals
-from sqlalchemy import func
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
+from celery import signals
 
 from core.broker import celery_app
-from core.db import make_engine
-from core.jobs.tables import Worker
 from core.settings import settings
 from worker import stopping
-
-logger = logging.getLogger(__name__)
-
-
-class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
-    """Keeps the worker's row young from the consumer's own loop: a deaf worker grows old."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **_: Any) -> None:
-        self._timer: Any = None
-        # No pool: this process forks, and a connection must not be shared with a child.
-        self._engine = make_engine(settings().database_url, poolclass=NullPool)
-        consumer.slaegan_heartbeat = self
-
-    def start(self, consumer: Any) -> None:
-        self._beat(started=True)
-        self._timer = consumer.timer.call_repeatedly(settings().heartbeat_s, self._beat)
-
-    def stop(self, consumer: Any) -> None:  # noqa: ARG002  # celery's signature
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _beat(self, *, started: bool = False) -> None:
-        facts: dict[str, Any] = {
-            "kind": self.kind,
-            "device": settings().device,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "last_heartbeat_at": func.clock_timestamp(),
-        }
-        if started:
-            facts["started_at"] = func.clock_timestamp()
-        try:
-            with Session(self._engine) as session, session.begin():
-                statement = insert(Worker).values(name=worker_name(self.kind), **facts)
-                session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=facts))
-        except OperationalError as error:
-            logger.warning("The database took no heartbeat: %s", error)
-
-    kind = "train"
-
-
-def worker_name(kind: str) -> str:
-    """The name under which this worker claims work."""
-    return settings().worker_name or f"{kind}-{socket.gethostname()}"
+from worker.heartbeat import Heartbeat, worker_name
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -93,7 +39,7 @@ def main() -> None:
     parser.add_argument("kind", choices=("train", "metrics", "control", "beat"))
     kind = parser.parse_args().kind
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    Path(settings().data_dir).mkdir(parents=True, exist_ok=True)
+    settings().data_dir.mkdir(parents=True, exist_ok=True)
     app = celery_app()
     # Celery's command line would read BROKER_URL itself, and take the form of it that redis-py wants.
     arguments = ["--broker", settings().celery_broker_url()]

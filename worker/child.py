@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import OutOfMemory, SlaeganError
+from core.errors import OutOfMemory, SlaeganError, StoreFull
 from core.schemas.ticks import ErrorTick, Tick
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def run_guarded(work: Callable[[], None], *, emit: Callable[[Tick], None]) -> in
         emit: where the ErrorTick goes.
 
     Returns:
-        The exit code: 0, or 1 after a failure. A failure that is no SlaeganError and no lack of memory
+        The exit code: 0, or 1 after a failure. A failure that is no SlaeganError, and no lack of memory or disk,
         leaves its traceback on stderr and no tick.
     """
     try:
@@ -105,13 +106,32 @@ def run_guarded(work: Callable[[], None], *, emit: Callable[[Tick], None]) -> in
         failure = error
     except Exception as error:  # noqa: BLE001  # the outermost frame: everything is told, nothing swallowed
         traceback.print_exc()
-        if not _lacks_memory(error):
+        known = _understood(error)
+        if known is None:
             return 1
-        failure = OutOfMemory(f"{error}. Choose a smaller batch, width or resolution, or a larger device.")
+        failure = known
     else:
         return 0
     emit(ErrorTick(code=failure.code, message=failure.message, details=failure.details))
     return 1
+
+
+def _understood(error: Exception) -> SlaeganError | None:
+    if _lacks_disk(error):
+        return StoreFull(f"The disk of the worker's scratch folder is full: free some space. ({error})")
+    if _lacks_memory(error):
+        return OutOfMemory(f"{error}. Choose a smaller batch, width or resolution, or a larger device.")
+    return None
+
+
+def _lacks_disk(error: BaseException | None) -> bool:
+    # Libraries raise types of their own for a full disk (safetensors), or trip over it once more on the way out
+    # (torch's file writer): what they share is the system's words, here or in the error before.
+    while error is not None:
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _lacks_memory(error: Exception) -> bool:

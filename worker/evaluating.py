@@ -13,7 +13,7 @@ from core.evaluations import service
 from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
-from core.storage import sha256_of, store
+from core.storage import as_disk_error, sha256_of, store
 from worker.process import Child
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
 from worker.training import scratch
@@ -65,6 +65,9 @@ def evaluate(claim: Claim, *, worker: str, stop: Flag) -> None:
         write(service.lose, claim, error, max_attempts=settings().max_evaluation_attempts)
     except SlaeganError as error:
         write(service.give_up, claim, error)
+    except OSError as error:
+        disk = as_disk_error(error, settings().data_dir)
+        write(service.lose, claim, disk, max_attempts=settings().max_evaluation_attempts)
     finally:
         shutil.rmtree(scratch(worker), ignore_errors=True)
 

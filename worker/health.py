@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from core.db import sessions
 from core.jobs.tables import Worker
 from core.settings import settings
-from worker.app import worker_name
+from worker.heartbeat import worker_name
 
 
 def main(kind: str) -> str | None:

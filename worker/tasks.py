@@ -11,8 +11,8 @@ from core.jobs import lease
 from core.jobs.sweep import sweep as sweep_queue
 from core.settings import settings
 from worker import stopping
-from worker.app import worker_name
 from worker.evaluating import evaluate
+from worker.heartbeat import worker_name
 from worker.training import train as train_attempt
 
 

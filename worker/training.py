@@ -14,7 +14,7 @@ from core.jobs import lease
 from core.schemas.ticks import ErrorTick, FinishedTick, TrainingSpec
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
-from core.storage import sha256_of, store
+from core.storage import as_disk_error, sha256_of, store
 from worker.effects import TrainingEffects
 from worker.process import Child
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
@@ -77,6 +77,8 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         raise
     except SlaeganError as error:
         write(lease.fail, attempt, error)
+    except OSError as error:
+        write(lease.fail, attempt, as_disk_error(error, settings().data_dir))
 
 
 def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, work_dir: Path) -> TrainingSpec:

@@ -89,6 +89,7 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
             lease_expires_at=lease.expiry(lease_s),
             attempts=Evaluation.attempts + 1,
         )
+        .execution_options(synchronize_session=False)
     )
     job = session.get_one(Job, found.job_id)
     checkpoint = session.get_one(Checkpoint, found.checkpoint_id)

@@ -213,7 +213,9 @@ def record_log(session: Session, attempt: Attempt, lines: list[str]) -> None:
 
 
 def finish(session: Session, attempt: Attempt) -> None:
-    """Training is done: wait for the evaluations still open, or succeed. Raises LeaseLost."""
+    """Training is done: wait for the evaluations still open, or succeed; or be cancelled. Raises LeaseLost."""
+    if _ends_cancelled(session, attempt):
+        return
     _say(
         session,
         attempt,
@@ -258,6 +260,15 @@ def end_cancelled(session: Session, attempt: Attempt) -> None:
     drop_evaluations(session, attempt.job_id, reason="The job was cancelled.")
 
 
+def _ends_cancelled(session: Session, attempt: Attempt) -> bool:
+    """Cancel instead, where the wish to cancel came while the attempt ended; the row is locked before the look."""
+    _fenced(session, attempt)
+    if not cancel_requested(session, attempt):
+        return False
+    end_cancelled(session, attempt)
+    return True
+
+
 def hand_back(session: Session, attempt: Attempt, *, reason: str, counts: bool) -> None:
     """Give the job back to the queue, for another attempt from its last checkpoint. Raises LeaseLost.
 
@@ -267,6 +278,8 @@ def hand_back(session: Session, attempt: Attempt, *, reason: str, counts: bool) 
         reason: for the event.
         counts: whether it counts against the infrastructure budget (a lost child does, a preemption does not).
     """
+    if _ends_cancelled(session, attempt):
+        return
     _say(session, attempt, "queued", {"reason": reason}, **requeued(counts=counts))
 
 

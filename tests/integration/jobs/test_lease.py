@@ -202,6 +202,34 @@ def test_a_worker_lost_while_its_job_is_being_cancelled_leaves_it_cancelled(
     assert status(db, job.id) == "cancelled"
 
 
+@pytest.mark.parametrize("ending", ["finish", "hand_back"])
+def test_a_cancel_that_meets_the_end_of_an_attempt_is_not_lost(
+    db: Sessions, submit: Callable[..., Job], tenant_id: UUID, ending: str
+) -> None:
+    job = submit()
+    attempt = claim(db)
+    with db.begin() as session:
+        service.cancel(session, tenant_id=tenant_id, job_id=job.id)
+    with db.begin() as session:
+        if ending == "finish":
+            lease.finish(session, attempt)
+        else:
+            lease.hand_back(session, attempt, reason="told to stop", counts=False)
+    assert status(db, job.id) == "cancelled"
+
+
+def test_an_evaluation_has_its_whole_budget(db: Sessions, submit: Callable[..., Job]) -> None:
+    submit()
+    attempt = claim(db)
+    snapshot(db, attempt)
+    for expected in ("queued", "queued", "failed"):
+        held = claim_evaluation(db)
+        with db.begin() as session:
+            evaluations.lose(session, held, TrainerCrashed("x"), max_attempts=3)
+        with db() as session:
+            assert session.scalars(select(Evaluation.status)).all() == [expected]
+
+
 def test_the_last_evaluation_lets_the_job_succeed(db: Sessions, submit: Callable[..., Job]) -> None:
     job = submit()
     attempt = claim(db)

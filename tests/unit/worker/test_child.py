@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from core.errors import DataFailed
 from core.schemas.ticks import ErrorTick, FinishedTick, Tick
+from core.training.checkpoint import save_state
 from worker.child import emitter, parse_arguments, run_guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 DEADLINE_S = 20
 
@@ -137,3 +139,33 @@ def test_the_command_line() -> None:
     parsed = parse_arguments(["spec.json", "--ticks-fd", "3", "--parent-pid", "7"])
     assert (parsed.spec, parsed.ticks_fd, parsed.parent_pid, parsed.threads) == (Path("spec.json"), 3, 7, 0)
     assert parse_arguments(["s", "--ticks-fd", "3", "--parent-pid", "7", "--threads", "2"]).threads == 2
+
+
+def _write_state(folder: Path) -> None:
+    save_state(folder / "state.pt", {"x": torch.zeros(100_000)})
+
+
+def _write_generator(folder: Path) -> None:
+    save_file({"x": torch.zeros(100_000)}, folder / "generator.safetensors")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    mounted = subprocess.run(command, check=False, capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.decode()}")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("write", [_write_state, _write_generator])
+def test_a_full_disk_becomes_a_tick(
+    write: Callable[[Path], None], small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, (tick,) = guarded(lambda: write(small_disk))
+    assert isinstance(tick, ErrorTick)
+    assert tick.code == "store_full"
+    assert "No space left" in capsys.readouterr().err
