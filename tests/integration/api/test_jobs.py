@@ -176,14 +176,19 @@ def test_cancel(owner: Person) -> None:
     assert owner.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled", "twice is no error"
 
 
-def test_cancel_of_a_running_job_is_a_request_and_of_a_finished_one_a_conflict(
-    owner: Person, session: Session
-) -> None:
+def test_cancel_of_a_running_job_is_a_request(owner: Person, session: Session) -> None:
     job = story.submit(owner)
     attempt = story.start(session, job)
     answer = owner.post(f"/v1/jobs/{job['id']}/cancel").json()
     assert (answer["status"], answer["cancel_requested"]) == ("running", True)
     lease.finish(session, attempt)
+    session.commit()
+    assert owner.get(f"/v1/jobs/{job['id']}").json()["status"] == "cancelled", "it came before the end"
+
+
+def test_cancel_of_a_finished_job_is_a_conflict(owner: Person, session: Session) -> None:
+    job = story.submit(owner)
+    lease.finish(session, story.start(session, job))
     session.commit()
     problem(owner.post(f"/v1/jobs/{job['id']}/cancel"), 409, "conflict")
 
