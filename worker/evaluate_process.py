@@ -60,7 +60,7 @@ def _step_back() -> None:
     try:
         Path("/proc/self/autogroup").write_text(str(_NICENESS))
     except OSError as error:
-        print(f"evaluating at the session's own priority: {error}", file=sys.stderr)
+        sys.stderr.write(f"evaluating at the session's own priority: {error}\n")
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

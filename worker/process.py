@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 READ_BYTES = 65_536
 LOG_LINE_CHARS = 2_000
 REMEMBERED_LINES = 20
+# glibc gives large blocks back to the kernel when they are freed, and every step faults them in again: keeping them
+# made a step on the CPU 4 to 9 % faster. Another C library ignores these.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30)}
 
 
 class Child:
@@ -46,7 +49,7 @@ class Child:
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             pass_fds=[ticks_in], cwd=work_dir, start_new_session=True,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": _visible_device(), "PYTHONSAFEPATH": "1"},
+            env=ALLOCATOR | os.environ | {"CUDA_VISIBLE_DEVICES": _visible_device(), "PYTHONSAFEPATH": "1"},
         )  # fmt: skip
         os.close(ticks_in)
         assert self._process.stdout is not None

@@ -5,16 +5,12 @@ python -P -m worker.train_process SPEC.json --ticks-fd N --parent-pid P [--threa
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import sys
 from threading import Event
 
 from core.schemas.ticks import TrainingSpec
 from worker.child import bind_to_parent, emitter, parse_arguments, run_guarded
-
-# glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def main() -> int:
@@ -27,7 +23,6 @@ def main() -> int:
 
     def work() -> None:
         spec = TrainingSpec.model_validate_json(arguments.spec.read_bytes())
-        _keep_freed_memory()
         import torch  # noqa: PLC0415  # seconds of imports, only once bound to the parent
 
         from core.training.trainer import train  # noqa: PLC0415  # likewise
@@ -37,15 +32,6 @@ def main() -> int:
         train(spec, emit=emit, should_stop=stop.is_set)
 
     return run_guarded(work, emit=emit)
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to keep the memory of tensors that come and go: that saves a tenth of an iteration on a CPU."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):  # musl has none
-            libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
-            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 if __name__ == "__main__":

@@ -37,9 +37,11 @@ class _SpectralNormalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, sigma, u, v = ctx.saved_tensors
-        grad = ctx.layer.matrix(grads[0].to(weight.dtype) / sigma)
-        along = torch.sum(grad * ctx.layer.matrix(weight)) / sigma
-        return ctx.layer.unmatrix(grad.addr_(u * -along, v)), None, None, None, None, None
+        matrix = ctx.layer.matrix
+        # The kernel's layout, whatever a convolution's backward returned; one buffer serves every step.
+        grad = matrix(torch.empty_like(weight).copy_(grads[0]))
+        along = torch.dot(grad.flatten(), matrix(weight).flatten()) / sigma
+        return ctx.layer.unmatrix(grad.addr_(u * -along, v).div_(sigma)), None, None, None, None, None
 
 
 class SpectralConv2d(nn.Module):
