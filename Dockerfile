@@ -16,6 +16,8 @@ RUN useradd --uid 10001 --create-home slaegan && install -d -o slaegan /data /da
 COPY --from=build /opt/slaegan /opt/slaegan
 ENV PATH=/opt/slaegan/bin:$PATH PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 SLAEGAN_DATA_DIR=/data/scratch \
     SLAEGAN_WEIGHTS_DIR=/opt/weights SLAEGAN_HOST=0.0.0.0
+ARG COMMIT
+ENV SLAEGAN_COMMIT=$COMMIT
 USER slaegan
 WORKDIR /data
 EXPOSE 8000

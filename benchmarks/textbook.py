@@ -81,7 +81,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: SlaeganConfig) -> None:
         super().__init__()
-        channels = {side: scaled(c, width=config.width) for side, c in slaegan._GENERATOR.items()}  # noqa: SLF001  # one table
+        channels = {side: scaled(c, width=config.width) for side, c in slaegan._GENERATOR.items()}
         self.resolution, self.small_side = config.resolution, small_side(config.resolution)
         self.tanh = config.output_tanh or config.resolution == 1024
         self.metadata = nn.Linear(METADATA, LATENT) if config.metadata else None
@@ -146,7 +146,7 @@ class Decoder(nn.Module):
 
     def __init__(self, channels_in: int, *, side: int, width: float) -> None:
         super().__init__()
-        counts = [scaled(count, width=width) for to, count in slaegan._DECODER.items() if to <= side]  # noqa: SLF001  # one table
+        counts = [scaled(count, width=width) for to, count in slaegan._DECODER.items() if to <= side]
         pairs = zip([channels_in, *counts[:-1]], counts, strict=True)
         self.blocks = nn.Sequential(*(UpBlock(before, after) for before, after in pairs))
         self.to_picture = conv(counts[-1], 3, 3, padding=1)
@@ -162,8 +162,8 @@ class Discriminator(nn.Module):
     def __init__(self, config: SlaeganConfig) -> None:
         super().__init__()
         width = config.width
-        channels = {side: scaled(c, width=width) for side, c in slaegan._DISCRIMINATOR.items()}  # noqa: SLF001  # one table
-        small = {side: scaled(c, width=width) for side, c in slaegan._SMALL.items()}  # noqa: SLF001  # one table
+        channels = {side: scaled(c, width=width) for side, c in slaegan._DISCRIMINATOR.items()}
+        small = {side: scaled(c, width=width) for side, c in slaegan._SMALL.items()}
         start, side = min(config.resolution, 256), small_side(config.resolution)
         self.stem = _stem(config.resolution, channels[start], half=scaled(8, width=width))
         self.blocks, self.excitations = nn.ModuleDict(), nn.ModuleDict()
@@ -171,7 +171,7 @@ class Discriminator(nn.Module):
             self.blocks[str(to)] = DownBlock(channels[2 * to], channels[to])
             if 8 * to <= start:
                 self.excitations[str(to)] = Excitation(channels[8 * to], channels[to], attention=False)
-        head = scaled(slaegan._HEAD, width=width)  # noqa: SLF001  # one table
+        head = scaled(slaegan._HEAD, width=width)
         self.head = nn.Sequential(
             conv(channels[8], head, 1), nn.BatchNorm2d(head), nn.LeakyReLU(0.2), conv(head, 1, 4)
         )

@@ -11,90 +11,81 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import platformdirs
 import torch
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.textbook_step import TextbookStep
+from core.schemas.ticks import TrainingSpec
 from core.schemas.training import SlaeganConfig
-from core.training import precision
-from core.training.ema import Ema
-from core.training.guard import Guard
-from core.training.metadata import MetadataBank
-from core.training.perceptual import Lpips
-from core.training.slaegan import Slaegan, build_networks
+from core.training.trainer import Trainer
 from worker.process import ALLOCATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PICTURES = 64
-METADATA = 512
 PEAK_SIDE = 4096
 TERA = 1e12
 
 
-def our_step(config: SlaeganConfig, *, weights_dir: Path) -> Callable[[], None]:
-    """An iteration as the trainer takes it, on random pictures: the work is that of real ones."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = precision.resolve(config.precision, device=device)
-    networks = build_networks(config, device=device)
-    family = Slaegan(
-        config,
-        networks=networks,
-        bank=MetadataBank.of(torch.rand(PICTURES, METADATA)),
-        perceptual=Lpips(weights_dir, dtype=dtype, device=device),
-        dtype=dtype,
-        device=device,
+def our_trainer(config: SlaeganConfig, *, folder: Path, weights_dir: Path) -> Trainer:
+    """The trainer itself, on random pictures: the work is that of real ones."""
+    random = np.random.default_rng(0)
+    images_dir = folder / "pictures"
+    images_dir.mkdir()
+    for index in range(PICTURES):
+        pixels = random.integers(256, size=(config.resolution, config.resolution, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images_dir / f"{index}.png")
+    spec = TrainingSpec(
+        config=config,
+        images_dir=images_dir,
+        dataset_hash="random",
+        work_dir=folder,
+        cache_dir=folder / "cache",
+        weights_dir=weights_dir,
+        device="cuda:0" if torch.cuda.is_available() else "cpu",
     )
-    optimisers = {phase.name: family.optimiser(phase) for phase in family.phases}
-    scaler = precision.scaler(dtype, device=device)
-    guard = Guard(networks, scaler=scaler, device=device)
-    average = Ema(networks[family.averaged])
-    side = config.resolution
-    real = torch.randint(256, (config.batch, 3, side, side), dtype=torch.uint8, device=device)
-    rows = torch.arange(config.batch, device=device)
-
-    def backward(loss: torch.Tensor) -> None:
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's stub
-
-    def iterate() -> None:
-        guard.remember()
-        family.begin(real, rows_N=rows)
-        losses = {}
-        for phase in family.phases:
-            optimisers[phase.name].zero_grad(set_to_none=True)
-            now = family.run(phase, backward=backward)
-            guard.step(optimisers[phase.name], losses=now)
-            losses |= now
-        average.update(decay=0.999)
-        guard.finish(losses)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return iterate
+    return Trainer(spec, emit=lambda _tick: None, check_stop=lambda: None)
 
 
 def serve(side: str, config: SlaeganConfig, *, weights_dir: Path) -> None:
     """Be one side: answer every line of stdin with the seconds of an iteration, then with the peak of memory."""
-    step = our_step(config, weights_dir=weights_dir) if side == "ours" else TextbookStep(config)
-    step()  # the first iteration allocates
-    with FlopCounterMode(display=False) as counter:
-        step()
-    print(counter.get_total_flops(), flush=True)
-    for _ in sys.stdin:
-        began = time.perf_counter()
-        step()
-        print(time.perf_counter() - began, flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        if side == "ours":
+            trainer = our_trainer(config, folder=Path(folder), weights_dir=weights_dir)
+            step, save = trainer.iterate, trainer.save
+        else:
+            step, save = TextbookStep(config), None
+        step()  # the first iteration allocates
+        with FlopCounterMode(display=False) as counter:
+            step()
+        print(counter.get_total_flops(), flush=True)
+        for _ in sys.stdin:
+            print(_seconds(step), flush=True)
+        # A save's stall, while no other save is in flight, comes after the peak of the steps.
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+        print(_seconds(save) if save else 0, flush=True)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
 
 
 class Side:
@@ -106,7 +97,7 @@ class Side:
             *("--cases", f"{resolution}:{width}", "--weights", str(weights_dir)),
         ]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALLOCATOR | os.environ
         )
         self.tflop = self._number() / TERA
 
@@ -117,23 +108,17 @@ class Side:
         self._process.stdin.flush()
         return self._number()
 
-    def end(self) -> float:
-        """Let it end; its peak of resident memory in MB."""
+    def end(self) -> tuple[float, float]:
+        """Let it end; its peak of resident memory in MB, and how long a save held it up in seconds."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        peak = self._number()
+        found = self._number(), self._number()
         self._process.wait()
-        return peak
+        return found
 
     def _number(self) -> float:
         assert self._process.stdout is not None
         return float(self._process.stdout.readline())
-
-
-def _environment() -> dict[str, str]:
-    import os  # noqa: PLC0415
-
-    return ALLOCATOR | os.environ
 
 
 def matrix_peak() -> float:
@@ -159,7 +144,7 @@ def measure(*, resolution: int, width: float, rounds: int, weights_dir: Path) ->
         for name, side in sides.items():
             taken[name].append(side.step())
     plain_s, ours_s = (statistics.median(taken[name]) for name in sides)
-    plain_mb, ours_mb = (side.end() for side in sides.values())
+    (plain_mb, _), (ours_mb, stall_s) = (side.end() for side in sides.values())
     return {
         "bench": "train",
         "resolution": resolution,
@@ -176,6 +161,7 @@ def measure(*, resolution: int, width: float, rounds: int, weights_dir: Path) ->
         "peak_fraction": round(sides["ours"].tflop / ours_s / peak, 3),
         "plain_rss_mb": round(plain_mb),
         "ours_rss_mb": round(ours_mb),
+        "save_stall_s": round(stall_s, 4),
     }
 
 

@@ -189,6 +189,8 @@ def describe(event: EventOut) -> str:
             text = f"evaluated at {said.get('images_seen')} images: {metrics} ({said.get('extractor')})"
         case "evaluation_failed":
             text = f"no metrics at {said.get('images_seen')} images: {error.get('message', 'unknown reason')}"
+        case "warning":
+            text = f"warning: {said.get('message', 'without a reason')}"
         case "failed":
             text = f"failed: {said.get('message', 'unknown reason')}"
         case "checkpoint":

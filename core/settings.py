@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     device: str = Field("cpu", description="Of this worker: cpu or cuda:<index>")
     worker_name: str = Field("", description="Unique among live workers; by default kind and host name")
     cuda_visible_devices: str | None = Field(None, validation_alias="CUDA_VISIBLE_DEVICES")
+    commit: str = Field("", description="Git commit of this code; an image is built with it")
     threads: int = Field(0, ge=0, description="Torch threads of a training child; 0: as torch chooses")
 
     def celery_broker_url(self) -> str:

@@ -6,13 +6,14 @@ import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from core.broker import wake
 from core.errors import LeaseLost, StoreUnavailable
 from core.evaluations import service as evaluations
 from core.jobs import lease
 from core.metrics.protocol import planned_protocol
-from core.schemas.ticks import FactsTick, ProgressTick, SnapshotTick, StateTick, Tick
+from core.schemas.ticks import FactsTick, ProgressTick, SnapshotTick, StateTick, Tick, WarningTick
 from core.storage import sha256_of, store
 from worker.supervisor import write
 
@@ -61,6 +62,9 @@ class TrainingEffects:
                     self._keep_state(tick)
                 case SnapshotTick():
                     self._keep_snapshot(tick)
+                case WarningTick():
+                    for key in write(lease.record_warning, self._attempt, tick):
+                        store().delete(key)
                 case _:
                     continue
         if progress:
@@ -147,7 +151,9 @@ class TrainingEffects:
         """
         source = self._work_dir / name
         attempt = self._attempt
-        key = f"jobs/{attempt.job_id}/{attempt.run}/{kind}-{images_seen:010d}-{attempt.number}{source.suffix}"
+        # A name of its own, since a training that went back comes by the same age twice.
+        name = f"{kind}-{images_seen:010d}-{attempt.number}-{uuid4().hex[:8]}{source.suffix}"
+        key = f"jobs/{attempt.job_id}/{attempt.run}/{name}"
         file = lease.StoredFile(key=key, sha256=sha256_of(source), size_bytes=source.stat().st_size)
         for tried in range(1, PUT_ATTEMPTS + 1):
             try:

@@ -10,6 +10,7 @@ from core.datasets.files import DatasetFiles, fetch_images
 from core.db import sessions
 from core.errors import InfrastructureError, LeaseLost, SlaeganError, from_code
 from core.evaluations import service
+from core.jobs import lease
 from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
@@ -51,10 +52,10 @@ def evaluate(claim: Claim, *, worker: str, stop: Flag) -> None:
         stop: set when the worker should end.
     """
 
-    def beat(session: Session, due: bool) -> bool:  # noqa: FBT001  # a callback's two positions
+    def beat(session: Session, due: bool) -> lease.Wish:  # noqa: FBT001  # a callback's two positions
         if due:
             service.heartbeat(session, claim, lease_s=settings().lease_s)
-        return False
+        return lease.Wish.GO_ON
 
     try:
         with LeaseKeeper(beat) as keeper:
@@ -62,12 +63,12 @@ def evaluate(claim: Claim, *, worker: str, stop: Flag) -> None:
     except LeaseLost as error:
         logger.warning("Evaluation %s stops: %s", claim.evaluation_id, error)
     except InfrastructureError as error:
-        write(service.lose, claim, error, max_attempts=settings().max_evaluation_attempts)
+        _delete(write(service.lose, claim, error, max_attempts=settings().max_evaluation_attempts))
     except SlaeganError as error:
-        write(service.give_up, claim, error)
+        _delete(write(service.give_up, claim, error))
     except OSError as error:
         disk = as_disk_error(error, settings().data_dir)
-        write(service.lose, claim, disk, max_attempts=settings().max_evaluation_attempts)
+        _delete(write(service.lose, claim, disk, max_attempts=settings().max_evaluation_attempts))
     finally:
         shutil.rmtree(scratch(worker), ignore_errors=True)
 
@@ -88,7 +89,7 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
         child.close()
     result: Any = effects.result
     if result is not None and child.return_code == 0:
-        write(service.post, claim, result.metrics)
+        _delete(write(service.post, claim, result.metrics))
     elif isinstance(child.last, ErrorTick):
         raise from_code(child.last.code, child.last.message, **child.last.details)
     elif ending is Ending.STOPPED:
@@ -96,6 +97,15 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
     else:
         how = f"The evaluating process ended with code {child.return_code}."
         raise InfrastructureError(how, last_lines=list(child.last_lines))
+
+
+def _delete(keys: list[str]) -> None:
+    """Delete files whose rows are gone. What a store that is away keeps, the garbage collection finds."""
+    for key in keys:
+        try:
+            store().delete(key)
+        except InfrastructureError as error:
+            logger.warning("The store keeps %s, which no row names: %s", key, error)
 
 
 def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from core.db import sessions
 from core.errors import LeaseLost
+from core.jobs.lease import Wish
 from core.settings import settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Ending(Enum):
     BY_ITSELF = "by itself"
     STOPPED = "the worker is told to stop"
     CANCELLED = "cancelled"
+    EARLY = "its curve calls for no more"
 
 
 class Effects(Protocol):
@@ -49,15 +51,14 @@ class Effects(Protocol):
 
 
 class LeaseKeeper:
-    """A thread that extends a lease and sees a cancel, also while the main thread is busy with the store.
+    """A thread that extends a lease and sees a wish, also while the main thread is busy with the store.
 
     Args:
-        beat: in a transaction: extends the lease where told to, and returns whether a cancel is wanted; raises
-            LeaseLost.
+        beat: in a transaction: extends the lease where told to, and returns what is wanted; raises LeaseLost.
     """
 
-    def __init__(self, beat: Callable[[Session, bool], bool]) -> None:
-        self.cancel = False
+    def __init__(self, beat: Callable[[Session, bool], Wish]) -> None:
+        self.wish = Wish.GO_ON
         self.lost = False
         self._beat = beat
         self._ended = threading.Event()
@@ -77,7 +78,7 @@ class LeaseKeeper:
             due = time.monotonic() - extended >= settings().heartbeat_s
             try:
                 with sessions().begin() as session:
-                    self.cancel = self._beat(session, due)
+                    self.wish = self._beat(session, due)
             except LeaseLost:
                 self.lost = True
                 return
@@ -140,11 +141,14 @@ def supervise(child: Child, *, effects: Effects, keeper: LeaseKeeper, stop: Flag
             raise LeaseLost("The lease ran out or was taken.")
         if ending is not Ending.CANCELLED:
             effects.carry_out(ticks, log)
-        if ending is not Ending.CANCELLED and keeper.cancel:
+        if ending is not Ending.CANCELLED and keeper.wish is Wish.CANCEL:
             ending, kill_at = Ending.CANCELLED, time.monotonic() + settings().kill_s
             child.signal(signal.SIGTERM)
         elif ending is Ending.BY_ITSELF and stop.is_set:
             ending, kill_at = Ending.STOPPED, time.monotonic() + settings().stop_s
+            child.signal(signal.SIGTERM)
+        elif ending is Ending.BY_ITSELF and keeper.wish is Wish.FINISH:
+            ending, kill_at = Ending.EARLY, time.monotonic() + settings().stop_s
             child.signal(signal.SIGTERM)
         if time.monotonic() > kill_at:
             child.signal(signal.SIGKILL)

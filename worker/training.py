@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from core.datasets.files import DatasetFiles, fetch_images
 from core.db import sessions
-from core.errors import LeaseLost, SlaeganError, TrainerCrashed, from_code
+from core.errors import DataFailed, LeaseLost, SlaeganError, TrainerCrashed, from_code
 from core.jobs import lease
+from core.jobs.tables import Checkpoint
 from core.schemas.ticks import ErrorTick, FinishedTick, TrainingSpec
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
 from core.storage import as_disk_error, sha256_of, store
+from core.version import commit
 from worker.effects import TrainingEffects
 from worker.process import Child
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
@@ -39,10 +41,10 @@ def train(attempt: Attempt, *, worker: str, stop: Flag) -> None:
         stop: set when the worker should end.
     """
 
-    def beat(session: Session, due: bool) -> bool:  # noqa: FBT001  # a callback's two positions
+    def beat(session: Session, due: bool) -> lease.Wish:  # noqa: FBT001  # a callback's two positions
         if due:
             lease.heartbeat(session, attempt, lease_s=settings().lease_s)
-        return lease.cancel_requested(session, attempt)
+        return lease.wish(session, attempt)
 
     try:
         with LeaseKeeper(beat) as keeper:
@@ -93,6 +95,8 @@ def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, wo
         weights_dir=settings().weights_dir.absolute(),
         device="cpu" if settings().device == "cpu" else "cuda:0",
         resume=_resume(attempt, work_dir=work_dir),
+        init_from=_init_from(attempt, work_dir=work_dir),
+        commit=commit(),
     )
 
 
@@ -112,11 +116,27 @@ def _resume(attempt: Attempt, *, work_dir: Path) -> Path | None:
     return None
 
 
+def _init_from(attempt: Attempt, *, work_dir: Path) -> Path | None:
+    """Fetch the checkpoint to begin from, where the job names one."""
+    if attempt.init_from is None:
+        return None
+    with sessions()() as session:
+        checkpoint = session.get_one(Checkpoint, attempt.init_from)
+    target = work_dir / "init.checkpoint"
+    store().fetch(checkpoint.storage_key, target)
+    if sha256_of(target) != checkpoint.sha256:
+        raise DataFailed(
+            f"The checkpoint {checkpoint.id} to begin from is damaged in the store: its sha256 differs.",
+            checkpoint_id=str(checkpoint.id),
+        )
+    return target
+
+
 def _conclude(attempt: Attempt, child: Child, ending: Ending) -> None:
     """Write how the attempt ended. A finished training counts as finished, even if it was told to stop."""
     if ending is Ending.CANCELLED:
         write(lease.end_cancelled, attempt)
-    elif isinstance(child.last, FinishedTick) and child.return_code == 0:
+    elif child.return_code == 0 and (isinstance(child.last, FinishedTick) or ending is Ending.EARLY):
         write(lease.finish, attempt)
     elif isinstance(child.last, ErrorTick):
         error = from_code(child.last.code, child.last.message, **child.last.details)

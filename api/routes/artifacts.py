@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request, Response
 
 from api.deps import BEARER, Database, Tenant
 from api.downloads import RESPONSES, Artifact, artifact_response
-from core.jobs import queries
-from core.schemas.jobs import CheckpointOut, SampleOut
+from core.jobs import queries, service
+from core.schemas.jobs import CheckpointOut, CheckpointPatch, SampleOut
 from core.schemas.pages import Page
 
 router = APIRouter(prefix="/v1", dependencies=[BEARER])
@@ -31,6 +31,20 @@ def list_checkpoints(
 def get_checkpoint(checkpoint_id: UUID, tenant: Tenant, database: Database) -> CheckpointOut:
     row = queries.checkpoint(database, tenant_id=tenant, checkpoint_id=checkpoint_id)
     return CheckpointOut.model_validate(row, from_attributes=True)
+
+
+@router.patch(
+    "/checkpoints/{checkpoint_id}",
+    tags=["checkpoints"],
+    summary="Pin a checkpoint, or leave it to the retention",
+)
+def patch_checkpoint(
+    checkpoint_id: UUID, body: CheckpointPatch, tenant: Tenant, database: Database
+) -> CheckpointOut:
+    row = service.pin(database, tenant_id=tenant, checkpoint_id=checkpoint_id, pinned=body.pinned)
+    answer = CheckpointOut.model_validate(row, from_attributes=True)
+    database.commit()
+    return answer
 
 
 @router.get(

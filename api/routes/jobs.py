@@ -35,6 +35,7 @@ def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
         ),
         name=body.name,
         priority=body.priority,
+        init_from=body.init_from,
     )
     database.commit()
     wake("train")

@@ -12,8 +12,11 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import LeaseLost, SlaeganError
 from core.evaluations.tables import Evaluation
 from core.jobs import lease
+from core.jobs.retention import forget_generators
 from core.jobs.service import advance
+from core.jobs.stopping import reason_to_stop
 from core.jobs.tables import Checkpoint, Job
+from core.schemas.training import SlaeganConfig
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -112,8 +115,15 @@ def heartbeat(session: Session, held: Claim, *, lease_s: float) -> None:
     _fenced(session, held, lease_expires_at=lease.expiry(lease_s))
 
 
-def post(session: Session, held: Claim, metrics: dict[str, float]) -> None:
-    """Write the metrics to the job's record, once. Raises LeaseLost."""
+def post(session: Session, held: Claim, metrics: dict[str, float]) -> list[str]:
+    """Write the metrics to the job's record, once; ask for an early stop where the curve calls for one.
+
+    Returns:
+        The keys of generators that need not be kept any longer, to be deleted after the commit.
+
+    Raises:
+        LeaseLost: the evaluation is another worker's by now, or its job has ended.
+    """
     _end(session, held, status="done", metrics=metrics)
     payload = {
         "images_seen": held.images_seen,
@@ -121,22 +131,63 @@ def post(session: Session, held: Claim, metrics: dict[str, float]) -> None:
         "extractor": held.protocol.get("extractor"),
     }
     advance(session, held.job_id, values={}, event="evaluated", payload=payload)
+    _judge(session, held)
+    return _settle(session, held)
+
+
+def _judge(session: Session, held: Claim) -> None:
+    """Ask the trainer to end early, where the rules of the job's configuration say so."""
+    evaluation = session.get_one(Evaluation, held.evaluation_id)
+    curve = session.scalars(
+        select(Evaluation.metrics)
+        .where(
+            Evaluation.job_id == held.job_id,
+            Evaluation.run == evaluation.run,
+            Evaluation.protocol_hash == evaluation.protocol_hash,
+            Evaluation.status == "done",
+        )
+        .order_by(Evaluation.images_seen)
+    )
+    rules = SlaeganConfig.model_validate(held.config).stopping
+    reason = reason_to_stop([metrics for metrics in curve if metrics is not None], rules=rules)
+    if reason is not None:
+        advance(
+            session,
+            held.job_id,
+            Job.status == "running",
+            Job.stop_reason.is_(None),
+            values={"stop_reason": reason},
+            event="stopping_early",
+            payload={"reason": reason},
+        )
+
+
+def _settle(session: Session, held: Claim) -> list[str]:
     lease.settle(session, held.job_id)
+    job = session.get_one(Job, held.job_id)
+    return forget_generators(session, job, rules=SlaeganConfig.model_validate(held.config).retention)
 
 
-def give_up(session: Session, held: Claim, error: SlaeganError) -> None:
-    """End an evaluation that cannot succeed: a warning on the job, which is not failed by it. Raises LeaseLost."""
+def give_up(session: Session, held: Claim, error: SlaeganError) -> list[str]:
+    """End an evaluation that cannot succeed: a warning on the job, which is not failed by it.
+
+    Returns:
+        As `post`.
+
+    Raises:
+        LeaseLost: as `post`.
+    """
     _end(session, held, status="failed", error=error.as_record())
     warn(session, held.job_id, images_seen=held.images_seen, error=error)
-    lease.settle(session, held.job_id)
+    return _settle(session, held)
 
 
-def lose(session: Session, held: Claim, error: SlaeganError, *, max_attempts: int) -> None:
-    """An evaluator failed for no fault of the snapshot: another try, while the budget lasts. Raises LeaseLost."""
+def lose(session: Session, held: Claim, error: SlaeganError, *, max_attempts: int) -> list[str]:
+    """An evaluator failed for no fault of the snapshot: another try, while the budget lasts; then as `give_up`."""
     if held.attempt >= max_attempts:
-        give_up(session, held, error)
-    else:
-        _fenced(session, held, status="queued", lease_token=None, lease_expires_at=None)
+        return give_up(session, held, error)
+    _fenced(session, held, status="queued", lease_token=None, lease_expires_at=None)
+    return []
 
 
 def hand_back(session: Session, held: Claim) -> None:

@@ -26,7 +26,9 @@ class Evaluation(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     run: Mapped[int]
     images_seen: Mapped[int] = mapped_column(BigInteger)
-    checkpoint_id: Mapped[UUID] = mapped_column(ForeignKey("checkpoints.id", ondelete="CASCADE"))
+    checkpoint_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("checkpoints.id", ondelete="SET NULL"), index=True
+    )
     protocol: Mapped[dict[str, Any]]
     protocol_hash: Mapped[str]
     status: Mapped[str] = mapped_column(default="queued")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -15,11 +16,14 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import LeaseLost, SlaeganError
 from core.evaluations.tables import Evaluation
+from core.jobs.retention import needed_to_begin_from
 from core.jobs.service import ENDED, advance, drop_evaluations
 from core.jobs.tables import Checkpoint, Job, LogLine, Loss, Sample
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from core.schemas.ticks import WarningTick
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Attempt:
     number: int
     infrastructure_failures: int
     config: dict[str, Any]
+    init_from: UUID | None
 
     def held(self) -> ColumnElement[bool]:
         """The condition that every write of this attempt carries."""
@@ -94,6 +99,7 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Attempt | None:
         number=job.attempt,
         infrastructure_failures=job.infrastructure_failures,
         config=job.config,
+        init_from=job.init_from,
     )
 
 
@@ -102,12 +108,24 @@ def heartbeat(session: Session, attempt: Attempt, *, lease_s: float) -> None:
     _fenced(session, attempt, lease_expires_at=expiry(lease_s))
 
 
-def cancel_requested(session: Session, attempt: Attempt) -> bool:
-    """Whether the tenant wants the job stopped. Raises LeaseLost."""
-    wanted = session.scalar(select(Job.cancel_requested).where(Job.id == attempt.job_id, attempt.held()))
-    if wanted is None:
+class Wish(Enum):
+    """What is wanted of a running training."""
+
+    GO_ON = "go on"
+    FINISH = "finish"
+    CANCEL = "cancel"
+
+
+def wish(session: Session, attempt: Attempt) -> Wish:
+    """Whether the tenant wants the job cancelled, or a rule has found that it may end. Raises LeaseLost."""
+    row = session.execute(
+        select(Job.cancel_requested, Job.stop_reason).where(Job.id == attempt.job_id, attempt.held())
+    ).one_or_none()
+    if row is None:
         raise LeaseLost(f"Attempt {attempt.number} of job {attempt.job_id} no longer holds its lease.")
-    return wanted
+    if row.cancel_requested:
+        return Wish.CANCEL
+    return Wish.GO_ON if row.stop_reason is None else Wish.FINISH
 
 
 def record_progress(
@@ -137,6 +155,18 @@ def record_progress(
 def record_facts(session: Session, attempt: Attempt, facts: dict[str, Any]) -> None:
     """Keep what is needed to reproduce the attempt. Raises LeaseLost."""
     _say(session, attempt, "training", {"device": facts.get("device")}, facts=facts)
+
+
+def record_warning(session: Session, attempt: Attempt, warning: WarningTick) -> list[str]:
+    """Say on the job what went wrong and was mended; the clock may have gone back. Raises LeaseLost.
+
+    Returns:
+        The keys of training states from after that time, whose rows are gone: to be deleted after the commit.
+    """
+    payload = warning.model_dump(mode="json", exclude={"tick"})
+    _say(session, attempt, "warning", payload, images_seen=warning.images_seen)
+    states = latest_states(session, attempt.job_id, run=attempt.run)
+    return _drop(session, [state for state in states if state.images_seen > warning.images_seen])
 
 
 def record_resume(session: Session, attempt: Attempt, state: Checkpoint) -> None:
@@ -263,7 +293,7 @@ def end_cancelled(session: Session, attempt: Attempt) -> None:
 def _ends_cancelled(session: Session, attempt: Attempt) -> bool:
     """Cancel instead, where the wish to cancel came while the attempt ended; the row is locked before the look."""
     _fenced(session, attempt)
-    if not cancel_requested(session, attempt):
+    if wish(session, attempt) is not Wish.CANCEL:
         return False
     end_cancelled(session, attempt)
     return True
@@ -313,10 +343,15 @@ def forget_states(session: Session, attempt: Attempt, *, keep: int) -> list[str]
         The keys of their files, to be deleted after the commit.
     """
     old = latest_states(session, attempt.job_id, run=attempt.run)[keep:]
-    for state in old:
-        session.delete(state)
+    needed = needed_to_begin_from(session, old)
+    return _drop(session, [state for state in old if not state.pinned and state.id not in needed])
+
+
+def _drop(session: Session, checkpoints: list[Checkpoint]) -> list[str]:
+    for checkpoint in checkpoints:
+        session.delete(checkpoint)
     session.flush()
-    return [state.storage_key for state in old]
+    return [checkpoint.storage_key for checkpoint in checkpoints]
 
 
 def discard_damaged(session: Session, attempt: Attempt, state: Checkpoint, *, found: str) -> None:

@@ -244,6 +244,8 @@ def _described(job: Job, *, latest: Evaluation | None, best: Evaluation | None) 
         priority=job.priority,
         attempt=job.attempt,
         cancel_requested=job.cancel_requested,
+        stop_reason=job.stop_reason,
+        init_from=job.init_from,
         images_seen=job.images_seen,
         total_images=job.total_images,
         progress=min(1.0, job.images_seen / job.total_images),

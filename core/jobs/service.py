@@ -7,15 +7,14 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, func, select, update
 
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, InvalidRequest, NotFound
 from core.evaluations.tables import Evaluation
-from core.jobs.tables import Job, JobEvent
+from core.jobs.tables import Checkpoint, Job, JobEvent
 from core.schemas.jobs import Status
+from core.schemas.training import SlaeganConfig, architecture_differences
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-
-    from core.schemas.training import SlaeganConfig
 
 ENDED: dict[str, Any] = {
     "finished_at": func.clock_timestamp(),
@@ -25,7 +24,14 @@ ENDED: dict[str, Any] = {
 
 
 def create(
-    session: Session, *, tenant_id: UUID, dataset_id: UUID, config: SlaeganConfig, name: str, priority: int
+    session: Session,
+    *,
+    tenant_id: UUID,
+    dataset_id: UUID,
+    config: SlaeganConfig,
+    name: str,
+    priority: int,
+    init_from: UUID | None = None,
 ) -> Job:
     """Queue a training; the caller has checked that the dataset is the tenant's.
 
@@ -36,7 +42,14 @@ def create(
         config: resolved, as it will run.
         name: for people; may be empty.
         priority: higher runs first.
+        init_from: a checkpoint whose weights to begin from; it stays until the job is over.
+
+    Raises:
+        NotFound: the tenant has no such checkpoint.
+        InvalidRequest: its networks are of another shape.
     """
+    if init_from is not None:
+        _hold_checkpoint(session, init_from, tenant_id=tenant_id, config=config)
     job = Job(
         id=uuid4(),
         tenant_id=tenant_id,
@@ -46,11 +59,57 @@ def create(
         config=config.model_dump(mode="json"),
         priority=priority,
         total_images=config.total_images,
+        init_from=init_from,
     )
     session.add(job)
     session.flush()
     session.add(JobEvent(job_id=job.id, seq=1, type="queued", payload={"reason": "created"}))
     return job
+
+
+def _hold_checkpoint(
+    session: Session, checkpoint_id: UUID, *, tenant_id: UUID, config: SlaeganConfig
+) -> None:
+    """Check a checkpoint to begin from, and keep it from being deleted before the transaction ends."""
+    found = session.execute(
+        select(Checkpoint.kind, Job.config)
+        .join(Job, Job.id == Checkpoint.job_id)
+        .where(Checkpoint.id == checkpoint_id, Job.tenant_id == tenant_id)
+        .with_for_update(read=True, key_share=True, of=Checkpoint)
+    ).one_or_none()
+    if found is None:
+        raise NotFound(f"There is no checkpoint {checkpoint_id}.")
+    source = SlaeganConfig.model_validate(found.config)
+    if found.kind == "generator":  # decoders belong to the discriminator, which it does not hold
+        source = source.model_copy(update={"decoders": config.decoders})
+    differing = architecture_differences(source, config)
+    if differing:
+        listed = "; ".join(
+            f"{name} is {theirs!r} there, {mine!r} here" for name, (theirs, mine) in differing.items()
+        )
+        raise InvalidRequest(
+            f"The networks of checkpoint {checkpoint_id} have another shape: {listed}.",
+            differing={name: list(values) for name, values in differing.items()},
+        )
+
+
+def pin(session: Session, *, tenant_id: UUID, checkpoint_id: UUID, pinned: bool) -> Checkpoint:
+    """Keep a checkpoint whatever the job's retention says, or leave it to the retention again.
+
+    Raises:
+        NotFound: the tenant has no such checkpoint.
+    """
+    checkpoint = session.scalar(
+        select(Checkpoint)
+        .join(Job, Job.id == Checkpoint.job_id)
+        .where(Checkpoint.id == checkpoint_id, Job.tenant_id == tenant_id)
+        .with_for_update(of=Checkpoint)
+    )
+    if checkpoint is None:
+        raise NotFound(f"There is no checkpoint {checkpoint_id}.")
+    checkpoint.pinned = pinned
+    session.flush()
+    return checkpoint
 
 
 def advance(  # all of a transition stands in one call

@@ -34,6 +34,9 @@ class JobIn(BaseModel):
     name: str = Field("", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="One line, for people")
     priority: int = Field(0, ge=-100, le=100, description="Higher runs first")
     config: SlaeganConfig = Field(default_factory=SlaeganConfig)
+    init_from: UUID | None = Field(
+        None, description="A checkpoint of any of your jobs, with networks of the same shape, to begin from"
+    )
 
 
 class Point(BaseModel):
@@ -61,6 +64,10 @@ class JobOut(BaseModel):
     priority: int
     attempt: int = Field(description="How often a worker has taken the job")
     cancel_requested: bool
+    stop_reason: str | None = Field(
+        description="Why the training ended before its total, where a rule ended it"
+    )
+    init_from: UUID | None
     images_seen: int
     total_images: int
     progress: float = Field(ge=0, le=1)
@@ -108,7 +115,14 @@ class CheckpointOut(BaseModel):
     attempt: int
     size_bytes: int
     sha256: str
+    pinned: bool = Field(description="Kept whatever the job's retention says")
     created_at: datetime
+
+
+class CheckpointPatch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    pinned: bool
 
 
 class SampleOut(BaseModel):

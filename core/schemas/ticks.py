@@ -29,6 +29,10 @@ class TrainingSpec(Frozen):
     weights_dir: Path
     device: str = Field(description="cpu or cuda:0")
     resume: Path | None = None
+    init_from: Path | None = Field(
+        None, description="A checkpoint whose weights to begin from; not with resume"
+    )
+    commit: str | None = Field(None, description="Of the code, for the facts")
 
 
 class EvaluationSpec(Frozen):
@@ -80,6 +84,15 @@ class SnapshotTick(Frozen):
     grid: str
 
 
+class WarningTick(Frozen):
+    """Something went wrong that the training could mend itself; `code` is one of core.errors."""
+
+    tick: Literal["warning"] = "warning"
+    code: str
+    message: str
+    images_seen: int
+
+
 class MetricsTick(Frozen):
     """The result of one evaluation."""
 
@@ -114,6 +127,7 @@ Tick = Annotated[
     | ProgressTick
     | StateTick
     | SnapshotTick
+    | WarningTick
     | MetricsTick
     | FinishedTick
     | StoppedTick

@@ -37,6 +37,31 @@ class EvaluationConfig(Frozen):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
+class StoppingConfig(Frozen):
+    """When a training ends before its total; the margins are wide, so that noise in the curve does not end it."""
+
+    plateau_evaluations: int | None = Field(
+        8, ge=2, description="Stop when so many evaluations brought no better KID; null: never"
+    )
+    plateau_gain: float = Field(
+        0.02, ge=0, lt=1, description="By which share a KID must be lower to be better"
+    )
+    collapse_share: float | None = Field(
+        0.25,
+        gt=0,
+        lt=1,
+        description="Stop when the pictures' LPIPS diversity is below this share of its highest; null: never",
+    )
+    collapse_evaluations: int = Field(3, ge=1, description="In so many evaluations in a row")
+
+
+class RetentionConfig(Frozen):
+    """Which generators of a run are kept, beside those that are pinned; the curve and the grids always are."""
+
+    best: int = Field(3, ge=1, description="So many with the lowest FID")
+    last: int = Field(2, ge=1, description="So many of the newest")
+
+
 def _by_resolution(table: dict[int, Any], other: Any) -> Any:
     return lambda data: table.get(data.get("resolution", 256), other)
 
@@ -112,6 +137,8 @@ class SlaeganConfig(Frozen):
         description="At most this much work is lost with a worker",
     )
     evaluation: EvaluationConfig = EvaluationConfig()
+    stopping: StoppingConfig = StoppingConfig()
+    retention: RetentionConfig = RetentionConfig()
 
     @model_validator(mode="after")
     def _ends_on_a_whole_batch(self) -> Self:
@@ -121,3 +148,14 @@ class SlaeganConfig(Frozen):
 
 
 FAMILIES: dict[str, type[SlaeganConfig]] = {"slaegan": SlaeganConfig}
+
+# What decides the shapes and the meaning of weights.
+_ARCHITECTURE = (
+    *("family", "resolution", "width", "attention", "metadata", "excitation", "decoders", "output_tanh"),
+)
+
+
+def architecture_differences(then: SlaeganConfig, now: SlaeganConfig) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configurations describe different networks, with both values; empty where none."""
+    pairs = {name: (getattr(then, name), getattr(now, name)) for name in _ARCHITECTURE}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 import torch
+from torch import Tensor
 
 from core.errors import ConfigurationFailed, DataFailed
 from core.files import atomic_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from core.schemas.training import SlaeganConfig
@@ -22,8 +25,11 @@ if TYPE_CHECKING:
 _MAGIC = b"slaegan-state 1 "
 _HEX = 64
 _HEADER = len(_MAGIC) + _HEX + 1
-# What a later attempt may change: how long to train, and how often to look and to save.
-_FREE = {"total_images", "evaluate_every_images", "checkpoint_every_images", "evaluation"}
+# What a later attempt may change: how long to train, how often to look and to save, and what to keep.
+_FREE = {
+    *("total_images", "evaluate_every_images", "checkpoint_every_images"),
+    *("evaluation", "stopping", "retention"),
+}
 
 
 class _Hashing(io.BufferedIOBase):
@@ -50,6 +56,67 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, cast("IO[bytes]", hashing))
         file.seek(len(_MAGIC))
         file.write(hashing.sha256.hexdigest().encode())
+
+
+class StateWriter:
+    """Writes states behind the training's back: a save takes as long as a copy in memory.
+
+    At most one is in flight, so that memory holds at most one copy: a save that comes before the last one is on disk
+    waits for it. A failure to write is raised by the next `save` or `wait`.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state-writer")
+        self._in_flight: Future[None] | None = None
+
+    def save(self, path: Path, state: dict[str, Any], *, then: Callable[[], None]) -> None:
+        """Copy a state and write it like `save_state`.
+
+        Args:
+            path: where to.
+            state: may change as soon as this returns.
+            then: called by the writing thread once the file is complete.
+
+        Raises:
+            OSError: the state before could not be written.
+        """
+        self.wait()
+        copied = _copy(state)
+
+        def write() -> None:
+            save_state(path, copied)
+            then()
+
+        self._in_flight = self._thread.submit(write)
+
+    def wait(self) -> None:
+        """Return once nothing is in flight. Raises what writing raised."""
+        if self._in_flight is not None:
+            in_flight, self._in_flight = self._in_flight, None
+            in_flight.result()
+
+    def close(self) -> None:
+        """End the thread, after the write in flight; a failure of that write is not raised."""
+        self._thread.shutdown()
+
+
+def _copy(value: Any) -> Any:
+    """A copy on the host that shares no memory with the original."""
+    match value:
+        case Tensor():
+            return value.detach().clone() if value.device.type == "cpu" else value.detach().cpu()
+        case dict():
+            return {key: _copy(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return type(value)(_copy(inner) for inner in value)
+        case _:
+            return value
+
+
+def is_state(path: Path) -> bool:
+    """Whether a file begins as a training state does."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
 
 
 def load_state(path: Path, *, device: torch.device) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from core.schemas.ticks import TrainingSpec
 
 # A resumed run is bit-exact where these agree; elsewhere it goes on just as well, but on other last bits.
-_EXACT = ("torch", "device", "threads", "instruction_set", "precision", "vgg16_sha256")
+_EXACT = ("torch", "device", "threads", "instruction_set", "precision", "vgg16_sha256", "numpy")
 
 
 def facts_of(
@@ -31,7 +32,9 @@ def facts_of(
     device = torch.device(spec.device)
     facts: dict[str, Any] = {
         "python": platform.python_version(),
+        "commit": spec.commit,
         "torch": str(torch.__version__),  # a subclass of str that weights-only loading refuses
+        **{name: version(name) for name in ("numpy", "pillow", "safetensors")},
         "device": torch.cuda.get_device_name(device)
         if device.type == "cuda"
         else platform.processor() or "cpu",

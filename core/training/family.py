@@ -53,6 +53,9 @@ class Family(Protocol):
     def state(self) -> dict[str, Any]:
         """What a resumed run needs beside networks and optimisers: random generators and data."""
 
+    def reseed(self, salt: int) -> None:
+        """Begin the random draws anew, otherwise than with another salt."""
+
     def load_random(self, state: dict[str, Any]) -> None:
         """Take over the random generators of `state`."""
 

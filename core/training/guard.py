@@ -78,6 +78,10 @@ class Guard:
             kept = torch.where(bad, 0, loss.float())
             self._sums[name] = self._sums[name] + kept if name in self._sums else kept
 
+    def healthy(self) -> bool:
+        """Whether the last iteration's steps were taken; waits for the device."""
+        return int(self._streak) == 0
+
     def means(self) -> dict[str, float]:
         """Mean losses of the good iterations since the last call; empty where there was none.
 

@@ -85,9 +85,9 @@ class Slaegan:
         self._bank, self._perceptual = bank, perceptual
         self._metadata_MF = None if bank is None else bank.standardised().to(device)
         # Seeds below 2**31 made the weights; the draws begin elsewhere.
-        seed = config.seed + 2**31
-        self._draws = None if device.type == "meta" else torch.Generator(device).manual_seed(seed)
-        self._host_draws = torch.Generator().manual_seed(seed)
+        self._draws = None if device.type == "meta" else torch.Generator(device)
+        self._host_draws = torch.Generator()
+        self.reseed(0)
         self._now: _Iteration | None = None
 
     def optimiser(self, phase: Phase) -> torch.optim.Optimizer:
@@ -198,6 +198,13 @@ class Slaegan:
         assert self._draws is not None, "only a test's step runs on the meta device"
         bank = None if self._bank is None else {"rows": self._bank.rows_MF}
         return {"draws": self._draws.get_state(), "host_draws": self._host_draws.get_state(), "bank": bank}
+
+    def reseed(self, salt: int) -> None:
+        """Begin the random draws anew, from the configuration's seed and a number."""
+        seed = self._config.seed + 2**31 * (1 + salt)
+        for draws in (self._draws, self._host_draws):
+            if draws is not None:
+                draws.manual_seed(seed)
 
     def load_random(self, state: dict[str, Any]) -> None:
         """Take over the random generators of a saved state."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from core.errors import NonFinite
 from core.schemas.ticks import (
     FactsTick,
     FinishedTick,
@@ -21,12 +22,14 @@ from core.schemas.ticks import (
     StoppedTick,
     Tick,
     TrainingSpec,
+    WarningTick,
 )
 from core.training import checkpoint, precision
 from core.training.data import EpochOrder, load_pictures
 from core.training.ema import Ema
 from core.training.facts import facts_of
 from core.training.guard import Guard
+from core.training.initial import initialise
 from core.training.metadata import MetadataBank, load_bank
 from core.training.perceptual import Lpips
 from core.training.slaegan import Slaegan, build_networks
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 # Iterations between two progress ticks: one or two seconds' worth, fixed so that the losses are the same
 # however fast the machine is.
+_GOOD_STATE = "good.state"
 _PROGRESS = {"cpu": {64: 4, 128: 2}, "cuda": {64: 50, 128: 50, 256: 25, 512: 10}}
 
 
@@ -71,7 +75,11 @@ def train(spec: TrainingSpec, *, emit: Callable[[Tick], None], should_stop: Call
     except _Stopped:
         if trainer is not None:
             trainer.save()
+            trainer.wait_until_saved()
         emit(StoppedTick(images_seen=0 if trainer is None else trainer.images_seen))
+    finally:
+        if trainer is not None:
+            trainer.close()
 
 
 class Trainer:
@@ -86,6 +94,8 @@ class Trainer:
         state = self._read_state()
         networks = build_networks(self._config, device=self._device)
         self._facts = facts_of(spec, dtype=self._dtype, networks=networks, resumed=state)
+        if spec.init_from is not None and state is None:
+            self._facts["init_from"] = initialise(networks, spec.init_from, config=self._config)
         emit(FactsTick(facts=self._facts))
         self._pictures_M3HW = self._load_pictures()
         self._family: Family = Slaegan(
@@ -101,6 +111,9 @@ class Trainer:
         self._scaler = precision.scaler(self._dtype, device=self._device)
         self._guard = Guard(self._family.networks, scaler=self._scaler, device=self._device)
         self._order = EpochOrder(self._pictures_M3HW.shape[0], seed=self._config.seed)
+        self._writer = checkpoint.StateWriter()
+        self._good_state = spec.resume
+        self._went_back = False
         self.images_seen = self._iteration = 0
         self._snapshot_at: int | None = None
         self._state_at = 0
@@ -145,7 +158,11 @@ class Trainer:
         return Lpips(self._spec.weights_dir, dtype=self._dtype, device=self._device)
 
     def run(self) -> None:
-        """Train until total_images; snapshots come before states, so that no resume can skip one."""
+        """Train until total_images; snapshots come before states, so that no resume can skip one.
+
+        Raises:
+            NonFinite: the training left the finite numbers again after it had gone back to its last state.
+        """
         config = self._config
         while True:
             if self._snapshot_due():
@@ -155,9 +172,13 @@ class Trainer:
             if self.images_seen >= config.total_images:
                 break
             self._check_stop()
-            self._iterate()
+            try:
+                self.iterate()
+            except NonFinite as error:
+                self._go_back(error)
         if self._state_at != self.images_seen:
             self.save()
+        self.wait_until_saved()
         self._emit(FinishedTick(images_seen=self.images_seen))
 
     def _due(self, every: int, *, since: int) -> bool:
@@ -168,7 +189,8 @@ class Trainer:
             return self._snapshot_at != self.images_seen
         return self._due(self._config.evaluate_every_images, since=self._snapshot_at)
 
-    def _iterate(self) -> None:
+    def iterate(self) -> None:
+        """Show one batch to all phases. Raises NonFinite, at a progress tick."""
         rows_N = self._order.rows(self.images_seen, batch=self._config.batch).to(self._device)
         self._guard.remember()
         self._family.begin(self._pictures_M3HW[rows_N], rows_N=rows_N)
@@ -209,13 +231,49 @@ class Trainer:
         self._tick_time += time.perf_counter() - began
 
     def save(self) -> None:
-        """Write the complete state and say so."""
+        """Copy the complete state, and write it while training goes on; a tick tells when it is complete."""
         began = time.perf_counter()
-        path = self._spec.work_dir / f"state-{self.images_seen:09d}.pt"
-        checkpoint.save_state(path, self._state())
+        images_seen, path = self.images_seen, self._spec.work_dir / f"state-{self.images_seen:09d}.pt"
+        healthy = self._guard.healthy()
+
+        def complete() -> None:
+            if healthy:
+                # The tick's receiver takes the file away: a name of our own keeps it, at no cost, for going back.
+                kept = self._spec.work_dir / _GOOD_STATE
+                kept.unlink(missing_ok=True)
+                kept.hardlink_to(path)
+                self._good_state = kept
+            self._emit(StateTick(images_seen=images_seen, state=path.name))
+
+        self._writer.save(path, self._state(), then=complete)
         self._state_at = self.images_seen
-        self._emit(StateTick(images_seen=self.images_seen, state=path.name))
         self._tick_time += time.perf_counter() - began
+
+    def wait_until_saved(self) -> None:
+        """Return once every state is on disk and told. Raises OSError where one could not be written."""
+        self._writer.wait()
+
+    def close(self) -> None:
+        """End the writing thread."""
+        self._writer.close()
+
+    def _go_back(self, error: NonFinite) -> None:
+        """Once in a run: return to the last state, and go on from it with other random draws."""
+        self.wait_until_saved()
+        if self._went_back or self._good_state is None:
+            raise error
+        left = self.images_seen
+        self._resume(checkpoint.load_state(self._good_state, device=self._device))
+        self._went_back = True
+        self._family.reseed(left)
+        self._emit(
+            WarningTick(
+                code=error.code,
+                message=f"{error.message} The training went back from {left} to {self.images_seen} images, and goes "
+                "on with other random draws.",
+                images_seen=self.images_seen,
+            )
+        )
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -224,6 +282,7 @@ class Trainer:
             "images_seen": self.images_seen,
             "iteration": self._iteration,
             "snapshot_at": self._snapshot_at,
+            "went_back": self._went_back,
             "networks": {name: network.state_dict() for name, network in self._family.networks.items()},
             "average": self._ema.average,
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
@@ -243,3 +302,4 @@ class Trainer:
         self._family.load_random(state["family"])
         self.images_seen = self._state_at = state["images_seen"]
         self._iteration, self._snapshot_at = state["iteration"], state["snapshot_at"]
+        self._went_back = state["went_back"]

@@ -16,6 +16,7 @@ from core.evaluations.tables import Evaluation
 from core.jobs import lease, service
 from core.jobs.sweep import Hints, sweep
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Worker
+from core.schemas.ticks import WarningTick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -319,6 +320,25 @@ def test_states_are_kept_newest_first_and_pruned(db: Sessions, submit: Callable[
     assert old == ["state-8"]
     with db() as session:
         assert [s.images_seen for s in lease.latest_states(session, attempt.job_id, run=1)] == [24, 16]
+
+
+def test_a_training_that_went_back_has_no_later_state_to_resume_from(
+    db: Sessions, submit: Callable[..., Job]
+) -> None:
+    job = submit()
+    attempt = claim(db)
+    for seen in (8, 16, 24):
+        with db.begin() as session:
+            file = lease.StoredFile(key=f"state-{seen}", sha256="0" * 64, size_bytes=1)
+            lease.record_checkpoint(session, attempt, file, kind="state", images_seen=seen)
+    warning = WarningTick(code="non_finite", message="It went back.", images_seen=8)
+    with db.begin() as session:
+        assert sorted(lease.record_warning(session, attempt, warning)) == ["state-16", "state-24"]
+    with db() as session:
+        assert [s.images_seen for s in lease.latest_states(session, attempt.job_id, run=1)] == [8]
+        assert session.get_one(Job, job.id).images_seen == 8
+        (event,) = session.scalars(select(JobEvent).where(JobEvent.type == "warning"))
+        assert event.payload["message"] == "It went back."
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def test_a_fid_carries_its_extractor() -> None:
             "8 images: fid 1.5 (vgg16)",
         ),
         ("failed", {"message": "The disk is full."}, "failed: The disk is full."),
+        ("warning", {"message": "it went back"}, "warning: it went back"),
         ("evaluation_failed", {"images_seen": 8, "error": {"message": "why"}}, "no metrics at 8 images: why"),
         ("cancel_requested", {}, "cancel requested"),
     ],

@@ -23,13 +23,14 @@ from core.schemas.ticks import (
     StoppedTick,
     Tick,
     TrainingSpec,
+    WarningTick,
 )
 from core.schemas.training import SlaeganConfig
 from core.training.checkpoint import load_state
 from core.training.perceptual import Lpips
 from core.training.slaegan import Slaegan, build_networks
 from core.training.snapshot import load_generator
-from core.training.trainer import Trainer
+from core.training.trainer import Trainer, train
 from tests.unit.training.conftest import collect
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def test_the_ticks_of_a_run(make_spec: MakeSpec, tmp_path: Path) -> None:
     named = {
         ("state" in name and name) or name for t in of(SnapshotTick, ticks) for name in (t.generator, t.grid)
     }
-    named |= {tick.state for tick in of(StateTick, ticks)}
+    named |= {tick.state for tick in of(StateTick, ticks)} | {"good.state"}
     assert {path.name for path in work_dir.iterdir()} == named
     for tick in of(ProgressTick, ticks):
         assert tick.images_per_s > 0
@@ -214,6 +215,92 @@ def test_losses_beyond_the_finite_numbers_end_the_run(make_spec: MakeSpec, tmp_p
     with pytest.raises(NonFinite):
         run.run()
     assert of(ProgressTick, ticks)[0].losses == {}
+
+
+class PoisonedFor(Trainer):
+    """Leaves the finite numbers from 24 images on, for a number of iterations in all."""
+
+    poisonous_iterations = 0
+    _poison = False
+
+    def iterate(self) -> None:
+        self._poison = self.images_seen >= 24 and self.poisonous_iterations > 0
+        self.poisonous_iterations -= self._poison
+        super().iterate()
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        super()._backward(loss * float("nan") if self._poison else loss)
+
+
+def test_it_goes_back_once_to_its_last_state(make_spec: MakeSpec, tmp_path: Path) -> None:
+    spec = make_spec(
+        tmp_path / "run", total_images=80, evaluate_every_images=1_000, checkpoint_every_images=16
+    )
+    ticks: list[Tick] = []
+    run = PoisonedFor(spec, emit=ticks.append, check_stop=lambda: None)
+    run.poisonous_iterations = 20
+    run.run()
+    (warning,) = of(WarningTick, ticks)
+    # The states at 32 and 48 were saved while steps were being skipped.
+    assert (warning.code, warning.images_seen) == ("non_finite", 16)
+    assert [tick.images_seen for tick in of(StateTick, ticks)] == [16, 32, 48, 32, 48, 64, 80]
+    assert isinstance(ticks[-1], FinishedTick)
+    state = load_state(tmp_path / "run" / of(StateTick, ticks)[-1].state, device=torch.device("cpu"))
+    assert state["went_back"] is True
+    assert (state["images_seen"], state["iteration"]) == (80, 40)
+
+
+def test_it_does_not_go_back_twice(make_spec: MakeSpec, tmp_path: Path) -> None:
+    spec = make_spec(
+        tmp_path / "run", total_images=400, evaluate_every_images=1_000, checkpoint_every_images=16
+    )
+    ticks: list[Tick] = []
+    run = PoisonedFor(spec, emit=ticks.append, check_stop=lambda: None)
+    run.poisonous_iterations = 10_000
+    with pytest.raises(NonFinite):
+        run.run()
+    assert len(of(WarningTick, ticks)) == 1
+
+
+def test_a_state_is_what_it_was_when_it_was_saved(make_spec: MakeSpec, tmp_path: Path) -> None:
+    """Written behind the training's back, and yet of one moment."""
+    spec = make_spec(
+        tmp_path / "run", total_images=24, evaluate_every_images=1_000, checkpoint_every_images=2
+    )
+    ticks = collect(spec)
+    assert [tick.images_seen for tick in of(StateTick, ticks)] == list(range(2, 25, 2))
+    again = make_spec(tmp_path / "again", total_images=14, evaluate_every_images=1_000)
+    alone = tmp_path / "again" / of(StateTick, collect(again))[-1].state
+    among = tmp_path / "run" / next(tick for tick in of(StateTick, ticks) if tick.images_seen == 14).state
+    first, second = (dict(flat(load_state(path, device=torch.device("cpu")))) for path in (among, alone))
+    tensors = [name for name, value in first.items() if isinstance(value, torch.Tensor)]
+    assert len(tensors) > 200
+    for name in tensors:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_a_finished_run_goes_on_with_a_larger_total(make_spec: MakeSpec, tmp_path: Path) -> None:
+    config = {"evaluate_every_images": 1_000}
+    finished = collect(make_spec(tmp_path / "finished", total_images=8, **config))
+    whole = collect(make_spec(tmp_path / "whole", total_images=16, **config))
+    state = tmp_path / "finished" / of(StateTick, finished)[-1].state
+    extended = collect(make_spec(tmp_path / "extended", total_images=16, resume=state, **config))
+    assert [tick.images_seen for tick in of(SnapshotTick, extended)] == [16]
+    assert_same_state(
+        tmp_path / "whole" / of(StateTick, whole)[-1].state,
+        tmp_path / "extended" / of(StateTick, extended)[-1].state,
+    )
+
+
+def test_a_state_that_cannot_be_written_ends_the_run(make_spec: MakeSpec, tmp_path: Path) -> None:
+    spec = make_spec(
+        tmp_path / "run", total_images=40, evaluate_every_images=1_000, checkpoint_every_images=4
+    )
+    (tmp_path / "run" / "state-000000008.pt").mkdir()  # a folder in its place
+    ticks: list[Tick] = []
+    with pytest.raises(OSError, match="state-000000008"):
+        train(spec, emit=ticks.append, should_stop=lambda: False)
+    assert [tick.images_seen for tick in of(StateTick, ticks)] == [4]
 
 
 SWITCHES: list[dict[str, Any]] = [

@@ -1,0 +1,72 @@
+"""Which generators of a run stay: the best, the last, those that are pinned, and those still needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from core.evaluations.tables import Evaluation
+from core.jobs.tables import Checkpoint, Job
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from sqlalchemy.orm import Session
+
+    from core.schemas.training import RetentionConfig
+
+
+def forget_generators(session: Session, job: Job, *, rules: RetentionConfig) -> list[str]:
+    """Remove the rows of generators that no rule keeps; their evaluations stay, so that the curve is whole.
+
+    Args:
+        session: holds the lock of the job's row; the caller commits.
+        job: of whose current run.
+        rules: of its configuration.
+
+    Returns:
+        The keys of their files, to be deleted after the commit.
+    """
+    generators = session.scalars(
+        select(Checkpoint)
+        .where(Checkpoint.job_id == job.id, Checkpoint.run == job.run, Checkpoint.kind == "generator")
+        .order_by(Checkpoint.images_seen)
+    ).all()
+    evaluations = session.scalars(
+        select(Evaluation)
+        .where(Evaluation.job_id == job.id, Evaluation.run == job.run)
+        .order_by(Evaluation.created_at)
+    ).all()
+    kept = (
+        {generator.id for generator in generators if generator.pinned}
+        | {generator.id for generator in generators[-rules.last :]}
+        | {row.checkpoint_id for row in evaluations if row.status in {"queued", "running"}}
+        | _best(evaluations, count=rules.best)
+        | needed_to_begin_from(session, generators)
+    )
+    expendable = [generator for generator in generators if generator.id not in kept]
+    for generator in expendable:
+        session.delete(generator)
+    session.flush()
+    return [generator.storage_key for generator in expendable]
+
+
+def needed_to_begin_from(session: Session, checkpoints: Sequence[Checkpoint]) -> set[UUID]:
+    """Which of some checkpoints a job that is not over begins from."""
+    ids = [checkpoint.id for checkpoint in checkpoints]
+    live = select(Job.init_from).where(Job.init_from.in_(ids), Job.finished_at.is_(None))
+    return {found for found in session.scalars(live) if found is not None}
+
+
+def _best(evaluations: Sequence[Evaluation], *, count: int) -> set[UUID | None]:
+    """The checkpoints of the lowest FIDs under the newest protocol: others cannot be compared with them."""
+    done = [row for row in evaluations if row.status == "done"]
+    comparable = [row for row in done if row.protocol_hash == done[-1].protocol_hash]
+
+    def fid(row: Evaluation) -> float:
+        metrics: dict[str, Any] = row.metrics or {}
+        return float(metrics["fid"])
+
+    return {row.checkpoint_id for row in sorted(comparable, key=fid)[:count]}
