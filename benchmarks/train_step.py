@@ -64,11 +64,12 @@ def our_trainer(config: SlaeganConfig, *, folder: Path, weights_dir: Path) -> Tr
 def serve(side: str, config: SlaeganConfig, *, weights_dir: Path) -> None:
     """Be one side: answer every line of stdin with the seconds of an iteration, then with the peak of memory."""
     with tempfile.TemporaryDirectory() as folder:
+        trainer, save = None, None
         if side == "ours":
             trainer = our_trainer(config, folder=Path(folder), weights_dir=weights_dir)
             step, save = trainer.iterate, trainer.save
         else:
-            step, save = TextbookStep(config), None
+            step = TextbookStep(config)
         step()  # the first iteration allocates
         with FlopCounterMode(display=False) as counter:
             step()
@@ -78,6 +79,8 @@ def serve(side: str, config: SlaeganConfig, *, weights_dir: Path) -> None:
         # A save's stall, while no other save is in flight, comes after the peak of the steps.
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
         print(_seconds(save) if save else 0, flush=True)
+        if trainer is not None:
+            trainer.close()
 
 
 def _seconds(work: Callable[[], None]) -> float:

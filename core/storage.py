@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
 from functools import cache
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from core.errors import StoreFull, StoreUnavailable
+from core.errors import InfrastructureError, StoreFull, StoreUnavailable
 from core.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+logger = logging.getLogger(__name__)
 CHUNK_BYTES = 1024 * 1024
 
 
@@ -187,6 +189,15 @@ class ObjectStore:
 
     def check(self) -> None:
         next(iter(self.keys("health")), None)
+
+
+def remove(keys: Iterable[str], *, store: Store) -> None:
+    """Take artifacts that no row names out of the store; what cannot be removed now is logged and stays an orphan."""
+    for key in keys:
+        try:
+            store.delete(key)
+        except InfrastructureError as error:
+            logger.warning("artifact %s stays behind: %s", key, error)
 
 
 def sha256_of(path: Path) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from sqlalchemy.exc import DBAPIError
+
 from core.broker import wake
-from core.errors import LeaseLost, StoreUnavailable
+from core.db import sessions
+from core.errors import StoreUnavailable
 from core.evaluations import service as evaluations
 from core.jobs import lease
 from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import FactsTick, ProgressTick, SnapshotTick, StateTick, Tick, WarningTick
-from core.storage import sha256_of, store
+from core.storage import remove, sha256_of, store
 from worker.supervisor import write
 
 if TYPE_CHECKING:
@@ -53,9 +55,12 @@ class TrainingEffects:
         """Carry out what the child said since the last call, in its order."""
         progress: list[ProgressTick] = []
         for tick in ticks:
+            if isinstance(tick, ProgressTick):
+                progress.append(tick)
+                continue
+            self._record(progress)
+            progress = []
             match tick:
-                case ProgressTick():
-                    progress.append(tick)
                 case FactsTick():
                     write(lease.record_facts, self._attempt, tick.facts)
                 case StateTick():
@@ -63,16 +68,14 @@ class TrainingEffects:
                 case SnapshotTick():
                     self._keep_snapshot(tick)
                 case WarningTick():
-                    for key in write(lease.record_warning, self._attempt, tick):
-                        store().delete(key)
-                case _:
-                    continue
-        if progress:
-            self._record(progress)
+                    remove(write(lease.record_warning, self._attempt, tick), store=store())
+        self._record(progress)
         if log and self._lines_left > 0:
             self._record_log(log)
 
     def _record(self, progress: list[ProgressTick]) -> None:
+        if not progress:
+            return
         losses = {tick.images_seen: tick.losses for tick in progress}
         newest = progress[-1]
         write(
@@ -94,29 +97,22 @@ class TrainingEffects:
 
     def _keep_state(self, tick: StateTick) -> None:
         file = self._put(tick.state, kind="state", images_seen=tick.images_seen)
-        old: list[str] = []
 
-        def rows(session: Session) -> None:
+        def rows(session: Session) -> list[str]:
             lease.record_checkpoint(session, self._attempt, file, kind="state", images_seen=tick.images_seen)
-            old[:] = lease.forget_states(session, self._attempt, keep=KEPT_STATES)
+            return lease.forget_states(session, self._attempt, keep=KEPT_STATES)
 
         self._commit(rows, [file])
-        for key in old:
-            store().delete(key)
 
     def _keep_snapshot(self, tick: SnapshotTick) -> None:
         generator = self._put(tick.generator, kind="generator", images_seen=tick.images_seen)
         grid = self._put(tick.grid, kind="grid", images_seen=tick.images_seen)
-        unused: deque[StoredFile] = deque()
 
-        def rows(session: Session) -> None:
-            unused.clear()
+        def rows(session: Session) -> list[str]:
             checkpoint_id = lease.record_checkpoint(
                 session, self._attempt, generator, kind="generator", images_seen=tick.images_seen
             )
-            if checkpoint_id is None:
-                unused.append(generator)
-            else:
+            if checkpoint_id is not None:
                 evaluations.plan(
                     session,
                     job_id=self._attempt.job_id,
@@ -126,22 +122,32 @@ class TrainingEffects:
                     protocol=self._protocol.model_dump(mode="json"),
                     protocol_hash=self._protocol.hash(),
                 )
-            if not lease.record_sample(session, self._attempt, grid, images_seen=tick.images_seen):
-                unused.append(grid)
+            lease.record_sample(session, self._attempt, grid, images_seen=tick.images_seen)
+            return []
 
         self._commit(rows, [generator, grid])
-        for file in unused:
-            store().delete(file.key)
         wake("metrics")
 
-    def _commit(self, rows: Callable[[Session], None], files: list[StoredFile]) -> None:
-        """Write the rows of stored files; if the lease is gone, the files have no owner and go too."""
+    def _commit(self, rows: Callable[[Session], list[str]], files: list[StoredFile]) -> None:
+        """Write the rows of stored files, then delete the files that no row names.
+
+        Those are what `rows` returns, and new files whose rows an earlier attempt had left already or that came too
+        late. Rows are asked for each of them: a commit whose answer was lost has been made all the same.
+        """
+        keys = [file.key for file in files]
         try:
-            write(rows)
-        except LeaseLost:
-            for file in files:
-                store().delete(file.key)
-            raise
+            keys += write(rows)
+        finally:
+            self._clear(keys)
+
+    def _clear(self, keys: list[str]) -> None:
+        try:
+            with sessions()() as session:
+                nameless = lease.nameless(session, keys)
+        except DBAPIError as error:
+            logger.warning("Nobody can say which of %s have rows, so they stay: %s", keys, error)
+        else:
+            remove(nameless, store=store())
 
     def _put(self, name: str, *, kind: str, images_seen: int) -> StoredFile:
         """Move one of the child's files to the store; an unreachable store gets a few chances.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from core.datasets.files import DatasetFiles, fetch_images
 from core.db import sessions
@@ -14,12 +14,13 @@ from core.jobs import lease
 from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
-from core.storage import as_disk_error, sha256_of, store
+from core.storage import as_disk_error, remove, sha256_of, store
 from worker.process import Child
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
 from worker.training import scratch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from worker.stopping import Flag
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 
 class _Remember:
@@ -63,12 +65,15 @@ def evaluate(claim: Claim, *, worker: str, stop: Flag) -> None:
     except LeaseLost as error:
         logger.warning("Evaluation %s stops: %s", claim.evaluation_id, error)
     except InfrastructureError as error:
-        _delete(write(service.lose, claim, error, max_attempts=settings().max_evaluation_attempts))
+        _end(service.lose, claim, error, max_attempts=settings().max_evaluation_attempts)
     except SlaeganError as error:
-        _delete(write(service.give_up, claim, error))
+        _end(service.give_up, claim, error)
     except OSError as error:
         disk = as_disk_error(error, settings().data_dir)
-        _delete(write(service.lose, claim, disk, max_attempts=settings().max_evaluation_attempts))
+        _end(service.lose, claim, disk, max_attempts=settings().max_evaluation_attempts)
+    except Exception as error:
+        logger.exception("Evaluation %s met an error that is not its own.", claim.evaluation_id)
+        _end(service.give_up, claim, SlaeganError(f"{type(error).__name__}: {error}"))
     finally:
         shutil.rmtree(scratch(worker), ignore_errors=True)
 
@@ -89,7 +94,7 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
         child.close()
     result: Any = effects.result
     if result is not None and child.return_code == 0:
-        _delete(write(service.post, claim, result.metrics))
+        _end(service.post, claim, result.metrics)
     elif isinstance(child.last, ErrorTick):
         raise from_code(child.last.code, child.last.message, **child.last.details)
     elif ending is Ending.STOPPED:
@@ -99,13 +104,14 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
         raise InfrastructureError(how, last_lines=list(child.last_lines))
 
 
-def _delete(keys: list[str]) -> None:
-    """Delete files whose rows are gone. What a store that is away keeps, the garbage collection finds."""
-    for key in keys:
-        try:
-            store().delete(key)
-        except InfrastructureError as error:
-            logger.warning("The store keeps %s, which no row names: %s", key, error)
+def _end(
+    work: Callable[Concatenate[Session, Claim, P], list[str]], claim: Claim, *args: P.args, **kwargs: P.kwargs
+) -> None:
+    """Write how an evaluation ended, then delete the files that need not be kept any longer."""
+    try:
+        remove(write(work, claim, *args, **kwargs), store=store())
+    except LeaseLost as error:
+        logger.warning("Evaluation %s stops: %s", claim.evaluation_id, error)
 
 
 def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:

@@ -1,6 +1,7 @@
 """Supervision: one child computes, a thread keeps the lease, the main thread carries out the child's effects.
 
-The main thread waits for nothing but the child, so a stop, a cancel or a lost lease is acted on within a poll.
+The main thread waits for the child and for the store, so a stop, a cancel or a lost lease is acted on within a poll, or
+once an artifact is stored.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def write(
 ) -> Result:
     """Do a transaction, again and again while the database is away, but no longer than a lease lives.
 
-    Everything written is fenced or has a unique key, so that a commit whose answer was lost may be repeated.
+    Everything written is fenced or has a unique key, so that a commit whose answer was lost may be repeated; at worst
+    an event or a log line stands twice.
     """
     deadline = time.monotonic() + settings().lease_s
     while True:

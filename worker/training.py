@@ -12,7 +12,7 @@ from core.db import sessions
 from core.errors import DataFailed, LeaseLost, SlaeganError, TrainerCrashed, from_code
 from core.jobs import lease
 from core.jobs.tables import Checkpoint
-from core.schemas.ticks import ErrorTick, FinishedTick, TrainingSpec
+from core.schemas.ticks import ErrorTick, FinishedTick, StoppedTick, TrainingSpec
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
 from core.storage import as_disk_error, sha256_of, store
@@ -81,6 +81,11 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         write(lease.fail, attempt, error)
     except OSError as error:
         write(lease.fail, attempt, as_disk_error(error, settings().data_dir))
+    except Exception as error:
+        logger.exception(
+            "Attempt %d of job %s met an error that is not its own.", attempt.number, attempt.job_id
+        )
+        write(lease.fail, attempt, SlaeganError(f"{type(error).__name__}: {error}"))
 
 
 def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, work_dir: Path) -> TrainingSpec:
@@ -143,6 +148,9 @@ def _conclude(attempt: Attempt, child: Child, ending: Ending) -> None:
         write(lease.fail, attempt, error)
     elif ending is Ending.STOPPED:
         write(lease.hand_back, attempt, reason=ending.value, counts=False)
+    elif isinstance(child.last, StoppedTick):
+        # It saved its state and ended as it does when told to, but not by this worker.
+        write(lease.hand_back, attempt, reason="the training process was told to stop", counts=True)
     else:
         _lost(attempt, child)
 

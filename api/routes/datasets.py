@@ -16,7 +16,7 @@ from core.datasets.tables import Dataset, DatasetImage
 from core.schemas.datasets import DatasetOut, ImageOut
 from core.schemas.pages import Page
 from core.settings import settings
-from core.storage import store
+from core.storage import remove, store
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[BEARER])
 
@@ -54,7 +54,7 @@ def get_dataset(dataset_id: UUID, tenant: Tenant, database: Database) -> Dataset
 def delete_dataset(dataset_id: UUID, tenant: Tenant, database: Database) -> None:
     keys = service.remove(database, tenant_id=tenant, dataset_id=dataset_id)
     database.commit()
-    ingest.remove(keys, store=store())
+    remove(keys, store=store())
 
 
 @router.get("/{dataset_id}/images", summary="List a dataset's pictures")

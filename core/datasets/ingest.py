@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING
 from core.datasets.archives import Found, Unpacked, kind_of, sanitised, unpack
 from core.datasets.pictures import Picture, contact_sheet, normalise
 from core.datasets.scratch import require_space
-from core.errors import DatasetUnusable, InfrastructureError
+from core.errors import DatasetUnusable
 from core.schemas.datasets import Rejection
+from core.storage import remove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from uuid import UUID
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 MIN_PICTURES = 4
 MAX_LISTED_REJECTIONS = 1_000
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,15 +132,6 @@ def stored(normalised: Normalised, *, dataset_id: UUID, folder: Path, store: Sto
     except BaseException:
         remove(sources, store=store)
         raise
-
-
-def remove(keys: Iterable[str], *, store: Store) -> None:
-    """Take artifacts that no row names out of the store; what cannot be removed now is logged and stays an orphan."""
-    for key in keys:
-        try:
-            store.delete(key)
-        except InfrastructureError as error:
-            _logger.warning("artifact %s stays behind: %s", key, error)
 
 
 def picture_key(dataset_id: UUID, position: int) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 PENDING = ("queued", "running")
+_PAUSE_S = 10
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,14 @@ def give_up(session: Session, held: Claim, error: SlaeganError) -> list[str]:
 
 
 def lose(session: Session, held: Claim, error: SlaeganError, *, max_attempts: int) -> list[str]:
-    """An evaluator failed for no fault of the snapshot: another try, while the budget lasts; then as `give_up`."""
+    """An evaluator failed for no fault of the snapshot: another try, while the budget lasts; then as `give_up`.
+
+    The next try comes after a while: under a lease that nobody holds, and that the sweep takes back when it ends.
+    """
     if held.attempt >= max_attempts:
         return give_up(session, held, error)
-    _fenced(session, held, status="queued", lease_token=None, lease_expires_at=None)
+    pause = lease.expiry(_PAUSE_S * 2 ** (held.attempt - 1))
+    _fenced(session, held, lease_token=uuid4(), lease_expires_at=pause, worker=None)
     return []
 
 

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import LeaseLost, SlaeganError
@@ -158,15 +158,28 @@ def record_facts(session: Session, attempt: Attempt, facts: dict[str, Any]) -> N
 
 
 def record_warning(session: Session, attempt: Attempt, warning: WarningTick) -> list[str]:
-    """Say on the job what went wrong and was mended; the clock may have gone back. Raises LeaseLost.
+    """Say on the job what went wrong and was mended. Where the clock went back, what came later has not been.
 
     Returns:
-        The keys of training states from after that time, whose rows are gone: to be deleted after the commit.
+        The keys of files from after that time, whose rows are gone: to be deleted after the commit.
+
+    Raises:
+        LeaseLost: another attempt holds the job.
     """
     payload = warning.model_dump(mode="json", exclude={"tick"})
     _say(session, attempt, "warning", payload, images_seen=warning.images_seen)
-    states = latest_states(session, attempt.job_id, run=attempt.run)
-    return _drop(session, [state for state in states if state.images_seen > warning.images_seen])
+    keys: list[str] = []
+    for table in (Evaluation, Loss, Sample, Checkpoint):
+        gone = delete(table).where(
+            table.job_id == attempt.job_id,
+            table.run == attempt.run,
+            table.images_seen > warning.images_seen,
+        )
+        if table in (Sample, Checkpoint):
+            keys += session.scalars(gone.returning(table.storage_key)).all()
+        else:
+            session.execute(gone)
+    return keys
 
 
 def record_resume(session: Session, attempt: Attempt, state: Checkpoint) -> None:
@@ -323,6 +336,13 @@ def requeued(*, counts: bool) -> dict[str, Any]:
         "images_per_s": None,
         "infrastructure_failures": Job.infrastructure_failures + int(counts),
     }
+
+
+def nameless(session: Session, keys: list[str]) -> list[str]:
+    """Those of some keys in the store that no row names."""
+    named = select(Checkpoint.storage_key).where(Checkpoint.storage_key.in_(keys))
+    named_samples = select(Sample.storage_key).where(Sample.storage_key.in_(keys))
+    return sorted(set(keys) - set(session.scalars(named)) - set(session.scalars(named_samples)))
 
 
 def latest_states(session: Session, job_id: UUID, *, run: int) -> list[Checkpoint]:

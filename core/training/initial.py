@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-_POWER_ITERATIONS = 20
+_POWER_ITERATIONS = 100  # from random vectors; the trained ones are not in a generator's file
 
 
 def initialise(networks: Mapping[str, nn.Module], path: Path, *, config: SlaeganConfig) -> dict[str, Any]:

@@ -34,6 +34,11 @@ TINY = ["--resolution", "64", "--set", "batch=2", "--set", "width=0.125", "--set
 TINY += ["--set", "evaluation.lpips_pairs=8", "--set", "evaluate_every_images=8"]
 
 
+def _interruptible() -> None:
+    """Take SIGINT, also where these tests run in the background of a shell, which ignores it there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Shell:
     """Runs `slaegan` as a user would: in one folder, without flags that the pointer makes unnecessary."""
 
@@ -151,7 +156,7 @@ def test_ctrl_c_leaves_the_job_running_where_nobody_can_be_asked(shell: Shell, p
     job_id = re.search(r"Job ([0-9a-f-]{36})", text)[1]  # type: ignore[index]
     watching = subprocess.Popen(
         [SLAEGAN, "watch", "last"], cwd=shell.folder, env=shell.environment | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, text=True, preexec_fn=_interruptible,  # noqa: PLW1509  # no threads here
     )  # fmt: skip
     assert watching.stdout is not None
     watching.stdout.readline()
@@ -167,7 +172,7 @@ def test_ctrl_c_asks_on_a_terminal_and_cancels(shell: Shell) -> None:
     with os.fdopen(ours, "r+b", buffering=0) as terminal:
         watching = subprocess.Popen(
             [SLAEGAN, "watch", "last"], cwd=shell.folder, env=shell.environment | {"TERM": "xterm"},
-            stdin=theirs, stdout=theirs, stderr=theirs,
+            stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=_interruptible,  # noqa: PLW1509  # no threads here
         )  # fmt: skip
         os.close(theirs)
         read_until(terminal, b"queued: created")

@@ -59,12 +59,12 @@ def submit(db: Sessions, tenant_id: UUID) -> Callable[..., Job]:
                 )
                 for n in range(4)
             )
-            values = {"name": "a job", "priority": 0, **arguments}
+            config = SlaeganConfig(resolution=64)
+            values = {"name": "a job", "priority": 0, "config": config, **arguments}
             return service.create(
                 session,
                 tenant_id=tenant_id,
                 dataset_id=dataset.id,
-                config=SlaeganConfig(resolution=64),
                 **values,  # type: ignore[arg-type]
             )
 

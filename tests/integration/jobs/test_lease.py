@@ -106,7 +106,7 @@ def test_an_expired_lease_goes_back_to_the_queue_and_its_holder_writes_nothing_m
     assert fresh.number == 2
     writes: list[Callable[..., object]] = [
         lambda s: lease.heartbeat(s, stale, lease_s=1),
-        lambda s: lease.cancel_requested(s, stale),
+        lambda s: lease.wish(s, stale),
         lambda s: lease.record_progress(s, stale, images_seen=8, images_per_s=1, losses={8: {"d": 1}}),
         lambda s: lease.record_facts(s, stale, {"device": "cpu"}),
         lambda s: lease.record_log(s, stale, ["a line"]),
@@ -172,7 +172,7 @@ def test_a_cancel_reaches_a_queued_a_running_and_an_evaluating_job(
     with pytest.raises(LeaseLost), db.begin() as session:
         evaluations.post(session, evaluator, {"fid": 1.0})
     with db.begin() as session:
-        assert lease.cancel_requested(session, held)
+        assert lease.wish(session, held) is lease.Wish.CANCEL
         lease.end_cancelled(session, held)
     assert story(db, running.id) == ["queued", "running", "cancel_requested", "cancelled"]
     assert story(db, queued.id) == ["queued", "cancelled"]
@@ -217,18 +217,6 @@ def test_a_cancel_that_meets_the_end_of_an_attempt_is_not_lost(
         else:
             lease.hand_back(session, attempt, reason="told to stop", counts=False)
     assert status(db, job.id) == "cancelled"
-
-
-def test_an_evaluation_has_its_whole_budget(db: Sessions, submit: Callable[..., Job]) -> None:
-    submit()
-    attempt = claim(db)
-    snapshot(db, attempt)
-    for expected in ("queued", "queued", "failed"):
-        held = claim_evaluation(db)
-        with db.begin() as session:
-            evaluations.lose(session, held, TrainerCrashed("x"), max_attempts=3)
-        with db() as session:
-            assert session.scalars(select(Evaluation.status)).all() == [expected]
 
 
 def test_the_last_evaluation_lets_the_job_succeed(db: Sessions, submit: Callable[..., Job]) -> None:

@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 import pytest
 from PIL import Image
 
-from core.datasets.ingest import Normalised, Upload, normalise_uploads, remove, stored
+from core.datasets.ingest import Normalised, Upload, normalise_uploads, stored
 from core.datasets.scratch import clear_abandoned, require_space, scratch_folder
 from core.errors import DatasetUnusable, StoreFull, StoreUnavailable
 from core.settings import settings
-from core.storage import LocalStore
+from core.storage import LocalStore, remove
 from tests.picture_files import encoded, png, pngs, zipped
 
 if TYPE_CHECKING:

@@ -44,6 +44,14 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="module")
+def hasty_statistics() -> Iterator[None]:
+    """Two batches of latents for each snapshot's BN statistics; that 2,048 are right is another file's matter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.training.snapshot._BN_LATENTS", 128)
+        yield
+
+
 class MakeSpec(Protocol):
     def __call__(self, work_dir: Path, *, resume: Path | None = None, **config: Any) -> TrainingSpec: ...
 

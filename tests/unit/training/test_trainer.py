@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from tests.unit.training.conftest import MakeSpec
 
+pytestmark = pytest.mark.usefixtures("hasty_statistics")
 ROOT = Path(__file__).parents[3]
 T = TypeVar("T", bound=Tick)
 
@@ -70,12 +71,6 @@ def assert_same_state(mine: Path, theirs: Path) -> None:
     for name, value in first.items():
         same = torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name]
         assert same, name
-
-
-@pytest.fixture(autouse=True)
-def _hasty_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two batches of latents for each snapshot's BN statistics; that 2,048 are right is another file's matter."""
-    monkeypatch.setattr("core.training.snapshot._BN_LATENTS", 128)
 
 
 class Process:

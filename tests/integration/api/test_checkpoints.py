@@ -1,0 +1,55 @@
+"""Pins, and trainings that begin from a checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from core.jobs import lease
+from tests.integration.api import story
+from tests.integration.api.conftest import problem
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tests.integration.api.conftest import Person
+
+
+def test_a_pin_is_set_and_taken_back(owner: Person, session: Session) -> None:
+    job = story.submit(owner)
+    made = story.checkpoint(session, story.start(session, job), b"x")
+    for pinned in (True, True, False):
+        answer = owner.patch(f"/v1/checkpoints/{made}", json={"pinned": pinned})
+        assert (answer.status_code, answer.json()["pinned"]) == (200, pinned)
+        assert owner.get(f"/v1/checkpoints/{made}").json()["pinned"] is pinned
+    problem(owner.patch(f"/v1/checkpoints/{made}", json={"pinned": True, "kind": "x"}), 422, "invalid")
+    problem(owner.patch(f"/v1/checkpoints/{uuid4()}", json={"pinned": True}), 404, "not_found")
+
+
+def test_another_tenant_pins_nothing_and_begins_from_nothing(
+    owner: Person, stranger: Person, session: Session
+) -> None:
+    job = story.submit(owner)
+    made = story.checkpoint(session, story.start(session, job), b"x")
+    problem(stranger.patch(f"/v1/checkpoints/{made}", json={"pinned": True}), 404, "not_found")
+    assert owner.get(f"/v1/checkpoints/{made}").json()["pinned"] is False
+    body = {"dataset_id": story.upload(stranger), "config": {"resolution": 64}, "init_from": str(made)}
+    problem(stranger.post("/v1/jobs", json=body), 404, "not_found")
+
+
+def test_a_job_begins_from_a_checkpoint_of_the_same_shape(owner: Person, session: Session) -> None:
+    job = story.submit(owner)
+    made = story.checkpoint(session, story.start(session, job), b"x")
+    body = {"dataset_id": job["dataset_id"], "init_from": str(made)}
+    other = owner.post("/v1/jobs", json={**body, "config": {"resolution": 64, "width": 0.25}})
+    detail = problem(other, 422, "invalid")
+    assert detail["details"]["differing"] == {"width": [0.5, 0.25]}
+    assert "width is 0.5 there, 0.25 here" in detail["detail"]
+    # A generator's file holds no discriminator, so the decoders may differ.
+    config = {"resolution": 64, "decoders": False}
+    tuned = owner.post("/v1/jobs", json={**body, "config": config, "priority": 100})
+    assert (tuned.status_code, tuned.json()["init_from"]) == (201, str(made))
+    attempt = lease.claim(session, worker="w2", lease_s=600)
+    session.commit()
+    assert attempt is not None
+    assert (str(attempt.job_id), attempt.init_from) == (tuned.json()["id"], made)
