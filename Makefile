@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA ?= slaegan-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format bench bench-train lock clean
+.PHONY: help setup demo up test check format bench bench-train ablation lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ bench: bench-train ## Run every benchmark; each prints JSON, one object a line
 
 bench-train: $(STAMP) ## Time a training step against the textbook's
 	$(BIN)/python -m benchmarks.train_step
+
+# Hours for all seeds and variants; what is finished is not run again. Options of benchmarks/ablation.py go into OPTIONS.
+SUITE ?= table2
+ablation: $(STAMP) ## Ablate the trainer, SUITE=table2, on PICTURES="name=folder ..."; goes on where it was
+	$(BIN)/python -m benchmarks.ablation --suite $(SUITE) $(if $(PICTURES),--pictures $(PICTURES)) $(OPTIONS)
 
 COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --constraint requirements/pins.txt \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options

@@ -1,0 +1,47 @@
+"""The lines of an ablation: one JSON object a finished run, on the disk before the next run begins."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_KEY = ("suite", "variant", "seed", "seconds", "protocol_hash")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; a last one without its end was torn by an interruption, and does not count."""
+    content = path.read_bytes() if path.is_file() else b""
+    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+
+
+def append(path: Path, line: dict[str, Any]) -> None:
+    """Append a line in place of a torn one; it is fsynced on return."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = path.read_bytes() if path.is_file() else b""
+    with path.open("ab") as file:
+        file.truncate(content.rfind(b"\n") + 1)
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def answers(line: dict[str, Any], head: dict[str, Any]) -> bool:
+    """Whether a result is that of a planned run.
+
+    The configurations agree in every key that both know: a key that a later version added does not make old results
+    void, a changed default does.
+
+    Args:
+        line: a result.
+        head: suite, variant, dataset, seed, seconds, protocol_hash and config of the run.
+    """
+    then, now = line["config"], head["config"]
+    return (
+        all(line[name] == head[name] for name in _KEY)
+        and line["dataset"]["hash"] == head["dataset"]["hash"]
+        and all(then[name] == now[name] for name in then.keys() & now.keys())
+    )
