@@ -120,6 +120,53 @@ class SlaeganConfig(Frozen):
     augmentation: tuple[Literal["color", "translation", "cutout"], ...] = Field(
         ("color", "translation"), description="Differentiable augmentations (DiffAugment)"
     )
+    adaptive_target: float | None = Field(
+        None,
+        gt=-1,
+        lt=1,
+        description="Adaptive augmentation: each kind is applied with a probability that rises while the mean sign "
+        "of D's logits on real pictures is above this; 0.6 is usual. null: every kind always",
+    )
+    adaptive_images: int = Field(
+        20_000, ge=2, description="Real pictures in which that probability could rise from 0 to 1"
+    )
+    lecam: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Weight of LeCam regularisation: D's logits stay near their averages on the other side; "
+        "0.1 to 0.5 is usual. 0: off",
+    )
+    lecam_start_iterations: int = Field(
+        1_000, ge=0, description="Iterations in which LeCam's averages only watch"
+    )
+    apa_target: float | None = Field(
+        None,
+        gt=-1,
+        lt=1,
+        description="Adaptive pseudo augmentation: D is shown generated pictures as real with a probability that "
+        "rises while the mean sign of its logits on real pictures is above this; 0.6 is usual. null: never",
+    )
+    apa_images: int = Field(
+        20_000, ge=2, description="Real pictures in which that probability could rise from 0 to 1"
+    )
+    coverage: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Weight of the coverage term: every real picture pulls at the generated picture nearest to it "
+        "(RS-IMLE). 0: off",
+    )
+    coverage_pool: int = Field(
+        4, ge=1, le=64, description="Generated pictures to choose from, in batches; they cost a forward each"
+    )
+    coverage_radius: float = Field(
+        0.1,
+        ge=0,
+        le=2,
+        description="A generated picture nearer than this to a real one is not pulled any closer: root mean "
+        "square difference of their 16x16 means, in which black and white differ by 2",
+    )
     hinge_margin: Literal["random", "one"] = Field(
         "random", description="random: U[0.8, 1] per logit (FastGAN); one: 1"
     )
@@ -144,6 +191,12 @@ class SlaeganConfig(Frozen):
     def _ends_on_a_whole_batch(self) -> Self:
         if self.total_images < self.batch:
             raise ValueError(f"total_images {self.total_images} is below one batch of {self.batch}")
+        return self
+
+    @model_validator(mode="after")
+    def _adapts_something(self) -> Self:
+        if self.adaptive_target is not None and not self.augmentation:
+            raise ValueError("adaptive_target needs at least one kind of augmentation")
         return self
 
 

@@ -22,7 +22,11 @@ _CUTOUT = 0.5
 
 
 def augment(
-    pictures_NCHW: Tensor, *, kinds: Sequence[Augmentation], generator: torch.Generator | None
+    pictures_NCHW: Tensor,
+    *,
+    kinds: Sequence[Augmentation],
+    generator: torch.Generator | None,
+    probability: Tensor | None = None,
 ) -> Tensor:
     """Augment every picture by draws of its own.
 
@@ -30,23 +34,30 @@ def augment(
         pictures_NCHW: square pictures, any float type.
         kinds: which augmentations; they are applied in the order colour, translation, cutout.
         generator: source of the draws, on the pictures' device.
+        probability: a scalar tensor, with which each kind is applied to each picture; None applies all to all.
 
     Returns:
         The same shape and type, differentiable in the pictures.
     """
-    if "color" in kinds:
-        pictures_NCHW = _color(pictures_NCHW, generator=generator)
-    if "translation" in kinds:
-        pictures_NCHW = _translation(pictures_NCHW, generator=generator)
-    if "cutout" in kinds:
-        pictures_NCHW = _cutout(pictures_NCHW, generator=generator)
+    for kind, function in (("color", _color), ("translation", _translation), ("cutout", _cutout)):
+        if kind in kinds:
+            changed_NCHW = function(pictures_NCHW, generator=generator)
+            if probability is not None:
+                uniform_N111 = _uniform(pictures_NCHW, generator=generator)
+                changed_NCHW = torch.where(uniform_N111 < probability, changed_NCHW, pictures_NCHW)
+            pictures_NCHW = changed_NCHW
     return pictures_NCHW
+
+
+def _uniform(pictures_NCHW: Tensor, *, generator: torch.Generator | None) -> Tensor:
+    """U[0, 1) for each picture, float32, shaped to meet it."""
+    return torch.rand(pictures_NCHW.shape[0], 1, 1, 1, device=pictures_NCHW.device, generator=generator)
 
 
 def flip(pictures_NCHW: Tensor, *, generator: torch.Generator | None) -> Tensor:
     """Mirror each picture left to right with probability one half."""
-    uniform = torch.rand(pictures_NCHW.shape[0], 1, 1, 1, device=pictures_NCHW.device, generator=generator)
-    return torch.where(uniform < _FLIP, pictures_NCHW.flip(3), pictures_NCHW)
+    uniform_N111 = _uniform(pictures_NCHW, generator=generator)
+    return torch.where(uniform_N111 < _FLIP, pictures_NCHW.flip(3), pictures_NCHW)
 
 
 def _color(x_NCHW: Tensor, *, generator: torch.Generator | None) -> Tensor:

@@ -154,7 +154,9 @@ def check_same_run(state: dict[str, Any], *, config: SlaeganConfig, dataset_hash
     Raises:
         ConfigurationFailed: names every differing field, with both values.
     """
-    then, now = dict(state["config"]), config.model_dump(mode="json")
+    # A switch that came later than the state was off in it, as it is by default.
+    then = type(config)().model_dump(mode="json") | state["config"]
+    now = config.model_dump(mode="json")
     then["dataset_hash"], now["dataset_hash"] = state["facts"]["dataset_hash"], dataset_hash
     names = sorted((then.keys() | now.keys()) - _FREE)
     changed = [name for name in names if then.get(name) != now.get(name)]

@@ -50,14 +50,17 @@ class Family(Protocol):
     def average_decay(self, iteration: int) -> float:
         """How much of the average stays at an iteration, counted from 0."""
 
+    def statistics(self) -> list[Tensor]:
+        """Float tensors that `run` updates in place and that a skipped iteration must not move."""
+
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs beside networks and optimisers: random generators and data."""
+        """What a resumed run needs beside networks and optimisers: random generators, statistics and data."""
 
     def reseed(self, salt: int) -> None:
         """Begin the random draws anew, otherwise than with another salt."""
 
-    def load_random(self, state: dict[str, Any]) -> None:
-        """Take over the random generators of `state`."""
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over the random generators and statistics of `state`."""
 
     def write_snapshot(
         self, stem: Path, *, average: dict[str, Tensor], images_seen: int, check_stop: Callable[[], None]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.errors import NonFinite
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _PATIENCE = 20
 
@@ -26,10 +26,16 @@ class Guard:
         networks: whose BN statistics and spectral vectors are put back after a skipped step.
         scaler: of float16 gradients; passes the others through.
         device: of the networks.
+        statistics: other float tensors that are put back likewise, updated in place.
     """
 
     def __init__(
-        self, networks: Mapping[str, nn.Module], *, scaler: torch.amp.GradScaler, device: torch.device
+        self,
+        networks: Mapping[str, nn.Module],
+        *,
+        scaler: torch.amp.GradScaler,
+        device: torch.device,
+        statistics: Iterable[Tensor] = (),
     ) -> None:
         # The vectors of power iteration and running statistics; counters of batches are not used.
         self._buffers = [
@@ -37,7 +43,7 @@ class Guard:
             for network in networks.values()
             for name, buffer in network.state_dict(keep_vars=True).items()
             if not isinstance(buffer, nn.Parameter) and buffer.is_floating_point()
-        ]
+        ] + list(statistics)
         self._saved = [buffer.clone() for buffer in self._buffers]
         self._scaler, self._device = scaler, device
         self._bad = torch.zeros((), device=device)

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from core.models.slaegan import LATENT, Discriminator, Generator, crop_quadrant, small_side
+from core.training.apa import deceive
 from core.training.augment import augment, flip
+from core.training.coverage import coverage_loss
 from core.training.ema import decay_at
 from core.training.family import Phase
 from core.training.losses import generator_loss, hinge_fake, hinge_margin, hinge_real, reconstruction
 from core.training.snapshot import deploy, write_generator, write_grid
+from core.training.switches import Switches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -42,13 +45,17 @@ def build_networks(config: SlaeganConfig, *, device: torch.device) -> dict[str, 
 
 @dataclass(frozen=True)
 class _Iteration:
-    """What both phases of an iteration share; pictures are augmented, float32, in [-1, 1]."""
+    """What both phases of an iteration share; pictures are augmented, float32, in [-1, 1].
+
+    `clear_N3SS`, for the coverage term alone, are the real ones reduced to the small side and not augmented.
+    """
 
     real_N3HW: Tensor
     small_N3HW: Tensor
     fake_N3HW: Tensor
     fake_small_N3HW: Tensor
     metadata_ratio: Tensor
+    clear_N3SS: Tensor | None
 
 
 class Slaegan:
@@ -58,7 +65,7 @@ class Slaegan:
         config: of the job.
         networks: from `build_networks`.
         bank: metadata of the training pictures; None where the configuration has none.
-        perceptual: LPIPS in the type to compute in; None where the configuration has no decoders.
+        perceptual: LPIPS in the type to compute in; None where the configuration has neither decoders nor coverage.
         dtype: in which the networks compute.
         device: where everything lies.
     """
@@ -88,6 +95,7 @@ class Slaegan:
         self._draws = None if device.type == "meta" else torch.Generator(device)
         self._host_draws = torch.Generator()
         self.reseed(0)
+        self._switches = Switches(config, device=device)
         self._now: _Iteration | None = None
 
     def optimiser(self, phase: Phase) -> torch.optim.Optimizer:
@@ -102,10 +110,10 @@ class Slaegan:
 
     def begin(self, real_N3HW: Tensor, *, rows_N: Tensor) -> None:
         """Flip and augment the real pictures, and make as many generated ones, augmented once for both steps."""
-        real = real_N3HW.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+        clear = real_N3HW.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
         if self._config.flips:
-            real = flip(real, generator=self._draws)
-        real = self._augment(real)
+            clear = flip(clear, generator=self._draws)
+        real = self._augment(clear)
         noise_NZ = torch.randn(real.shape[0], LATENT, device=real.device, generator=self._draws)
         latent_NZ = self._latent(noise_NZ, rows_N=rows_N)
         in_type_NZ = latent_NZ.to(self._dtype)
@@ -113,12 +121,18 @@ class Slaegan:
         fake, fake_small = self._generator(in_type_NZ, noises)
         with torch.no_grad():
             ratio = (latent_NZ - noise_NZ).var() / noise_NZ.var()
+        if self._switches.apa is not None:
+            # Augmented by draws of its own, as the real picture was in whose place it comes.
+            pseudo, share = self._augment(fake.detach().float()), self._switches.apa.probability
+            real = deceive(real, pseudo_N3HW=pseudo, probability=share, generator=self._draws)
+        small = small_side(self._config.resolution)
         self._now = _Iteration(
             real_N3HW=real,
-            small_N3HW=F.interpolate(real, size=small_side(self._config.resolution), mode="nearest"),
+            small_N3HW=F.interpolate(real, size=small, mode="nearest"),
             fake_N3HW=self._augment(fake.float()),
             fake_small_N3HW=self._augment(fake_small.float()),
             metadata_ratio=ratio,
+            clear_N3SS=F.adaptive_avg_pool2d(clear, small) if self._config.coverage > 0 else None,
         )
 
     def _latent(self, noise_NZ: Tensor, *, rows_N: Tensor) -> Tensor:
@@ -132,7 +146,12 @@ class Slaegan:
         return self._generator.latent(noise_NZ, self._metadata_MF[rows_N], kept_N=kept_N)
 
     def _augment(self, pictures_N3HW: Tensor) -> Tensor:
-        return augment(pictures_N3HW, kinds=self._config.augmentation, generator=self._draws)
+        return augment(
+            pictures_N3HW,
+            kinds=self._config.augmentation,
+            generator=self._draws,
+            probability=self._switches.strength(),
+        )
 
     def run(self, phase: Phase, *, backward: Callable[[Tensor], None]) -> dict[str, Tensor]:
         """Compute the losses of a phase and call backward on each."""
@@ -145,7 +164,7 @@ class Slaegan:
     ) -> dict[str, Tensor]:
         """L_D on real pictures with its reconstruction, then apart on generated ones: their BN statistics differ."""
         quadrant = None
-        if self._perceptual is not None:
+        if self._config.decoders:
             quadrant = int(torch.randint(_QUADRANTS, (), generator=self._host_draws))
         real = self._discriminator(
             self._in_type(now.real_N3HW), self._in_type(now.small_N3HW), quadrant=quadrant
@@ -153,13 +172,16 @@ class Slaegan:
         losses = {"real": hinge_real(real.logits_NK, self._margin(real.logits_NK))}
         if quadrant is not None:
             losses["reconstruction"] = self._reconstruction(real.decoded, now, quadrant=quadrant)
+        losses |= self._switches.on_real(real.logits_NK)
         backward(_sum(losses.values()))
         fake = self._discriminator(
             self._in_type(now.fake_N3HW.detach()), self._in_type(now.fake_small_N3HW.detach())
         )
-        losses["fake"] = hinge_fake(fake.logits_NK, self._margin(fake.logits_NK))
-        backward(losses["fake"])
-        return losses
+        on_fake = {"fake": hinge_fake(fake.logits_NK, self._margin(fake.logits_NK))}
+        on_fake |= self._switches.on_fake(fake.logits_NK)
+        backward(_sum(on_fake.values()))
+        told = self._switches.observe(real_NK=real.logits_NK, fake_NK=fake.logits_NK)
+        return losses | on_fake | told
 
     def _generator_step(self, now: _Iteration, *, backward: Callable[[Tensor], None]) -> dict[str, Tensor]:
         """L_G against the updated D, whose parameters are frozen; its power iteration and BN still update."""
@@ -168,7 +190,28 @@ class Slaegan:
         loss = generator_loss(judged.logits_NK)
         backward(loss)
         self._discriminator.requires_grad_(True)
-        return {"generator": loss, "metadata_ratio": now.metadata_ratio}
+        losses = {"generator": loss, "metadata_ratio": now.metadata_ratio}
+        if now.clear_N3SS is not None:
+            losses["coverage"] = self._config.coverage * self._coverage(now.clear_N3SS)
+            backward(losses["coverage"])
+        return losses
+
+    def _coverage(self, real_N3SS: Tensor) -> Tensor:
+        """The coverage term over a fresh pool, whose latents get the metadata of any picture of the set."""
+        assert self._perceptual is not None
+        count = real_N3SS.shape[0] * self._config.coverage_pool
+        noise_PZ = torch.randn(count, LATENT, device=self._device, generator=self._draws)
+        pictures = 1 if self._metadata_MF is None else self._metadata_MF.shape[0]
+        rows_P = torch.randint(pictures, (count,), device=self._device, generator=self._draws)
+        latent_PZ = self._latent(noise_PZ, rows_N=rows_P).to(self._dtype)
+        return coverage_loss(
+            self._generator,
+            latent_PZ,
+            self._generator.draw_noises(latent_PZ, generator=self._draws),
+            real_N3SS=real_N3SS,
+            perceptual=self._perceptual,
+            radius=self._config.coverage_radius,
+        )
 
     def _margin(self, logits_NK: Tensor) -> Tensor:
         return hinge_margin(logits_NK, kind=self._config.hinge_margin, generator=self._draws)
@@ -193,11 +236,20 @@ class Slaegan:
         """The EMA's decay at an iteration, counted from 0."""
         return decay_at(iteration, kind=self._config.ema)
 
+    def statistics(self) -> list[Tensor]:
+        """What the switches remember; a skipped iteration leaves it as it was."""
+        return self._switches.statistics()
+
     def state(self) -> dict[str, Any]:
-        """Random generators, and the bank that sampling needs."""
+        """Random generators, what the switches remember, and the bank that sampling needs."""
         assert self._draws is not None, "only a test's step runs on the meta device"
         bank = None if self._bank is None else {"rows": self._bank.rows_MF}
-        return {"draws": self._draws.get_state(), "host_draws": self._host_draws.get_state(), "bank": bank}
+        return {
+            "draws": self._draws.get_state(),
+            "host_draws": self._host_draws.get_state(),
+            "switches": self._switches.state(),
+            "bank": bank,
+        }
 
     def reseed(self, salt: int) -> None:
         """Begin the random draws anew, from the configuration's seed and a number."""
@@ -206,11 +258,12 @@ class Slaegan:
             if draws is not None:
                 draws.manual_seed(seed)
 
-    def load_random(self, state: dict[str, Any]) -> None:
-        """Take over the random generators of a saved state."""
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over the random generators, and what the switches remembered, of a saved state."""
         assert self._draws is not None, "only a test's step runs on the meta device"
         self._draws.set_state(state["draws"].cpu())
         self._host_draws.set_state(state["host_draws"].cpu())
+        self._switches.load(state.get("switches", {}))  # a state from before there were switches has none on
 
     def write_snapshot(
         self, stem: Path, *, average: dict[str, Tensor], images_seen: int, check_stop: Callable[[], None]

@@ -109,7 +109,12 @@ class Trainer:
         self._optimisers = {phase.name: self._family.optimiser(phase) for phase in self._family.phases}
         self._ema = Ema(self._family.networks[self._family.averaged])
         self._scaler = precision.scaler(self._dtype, device=self._device)
-        self._guard = Guard(self._family.networks, scaler=self._scaler, device=self._device)
+        self._guard = Guard(
+            self._family.networks,
+            scaler=self._scaler,
+            device=self._device,
+            statistics=self._family.statistics(),
+        )
         self._order = EpochOrder(self._pictures_M3HW.shape[0], seed=self._config.seed)
         self._writer = checkpoint.StateWriter()
         self._good_state = spec.resume
@@ -153,7 +158,7 @@ class Trainer:
         )
 
     def _load_perceptual(self) -> Lpips | None:
-        if not self._config.decoders:
+        if not self._config.decoders and not self._config.coverage:
             return None
         return Lpips(self._spec.weights_dir, dtype=self._dtype, device=self._device)
 
@@ -299,7 +304,7 @@ class Trainer:
             optimiser.load_state_dict(state["optimisers"][name])
         self._scaler.load_state_dict(state["scaler"])
         self._guard.load(state["guard"])
-        self._family.load_random(state["family"])
+        self._family.load(state["family"])
         self.images_seen = self._state_at = state["images_seen"]
         self._iteration, self._snapshot_at = state["iteration"], state["snapshot_at"]
         self._went_back = state["went_back"]

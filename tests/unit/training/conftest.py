@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from core.schemas.ticks import Tick, TrainingSpec
 from core.schemas.training import SlaeganConfig
+from core.training.checkpoint import load_state
 from core.training.trainer import train
 
 if TYPE_CHECKING:
@@ -82,3 +83,29 @@ def collect(spec: TrainingSpec, *, should_stop: Callable[[], bool] = lambda: Fal
     ticks: list[Tick] = []
     train(spec, emit=ticks.append, should_stop=should_stop)
     return ticks
+
+
+def flat(value: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a state with their paths."""
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield from flat(inner, name=f"{name}/{key}")
+        case list() | tuple():
+            for index, inner in enumerate(value):
+                yield from flat(inner, name=f"{name}/{index}")
+        case _:
+            yield name, value
+
+
+def assert_same_state(mine: Path, theirs: Path) -> None:
+    """Every tensor and every number of two states, to the bit; facts tell where the second began."""
+    first, second = (dict(flat(load_state(path, device=torch.device("cpu")))) for path in (mine, theirs))
+    for state in (first, second):
+        for name in [name for name in state if name.startswith(("/facts/resumed", "/config"))]:
+            del state[name]
+    assert first.keys() == second.keys()
+    assert len(first) > 200
+    for name, value in first.items():
+        same = torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name]
+        assert same, name

@@ -18,15 +18,22 @@ def pictures(count: int, *, side: int = 16) -> Tensor:
 
 
 def test_color_is_brightness_saturation_contrast() -> None:
-    x = pictures(3)
-    brightness, saturation, contrast = torch.rand(3, 3, generator=seeded())
-    expected = []
-    for index, picture in enumerate(x):
-        bright = picture + (brightness[index] - 0.5)
-        grey = bright.mean(0)
-        saturated = (bright - grey) * (2 * saturation[index]) + grey
-        expected.append((saturated - saturated.mean()) * (contrast[index] + 0.5) + saturated.mean())
-    torch.testing.assert_close(augment(x, kinds=("color",), generator=seeded()), torch.stack(expected))
+    """Against plain numbers, pixel by pixel: each step needs the whole picture before it."""
+    x = pictures(3, side=6).double()
+    brightness, saturation, contrast = torch.rand(3, 3, generator=seeded(), dtype=torch.float64).tolist()
+    expected = torch.zeros_like(x)
+    places = [(row, column) for row in range(6) for column in range(6)]
+    for index, picture in enumerate(x.tolist()):
+        saturated = {}
+        for row, column in places:
+            bright = [picture[channel][row][column] + brightness[index] - 0.5 for channel in range(3)]
+            grey = sum(bright) / 3
+            saturated[row, column] = [grey + (value - grey) * 2 * saturation[index] for value in bright]
+        mean = sum(value for values in saturated.values() for value in values) / (3 * 36)
+        for (row, column), values in saturated.items():
+            for channel, value in enumerate(values):
+                expected[index, channel, row, column] = mean + (value - mean) * (contrast[index] + 0.5)
+    torch.testing.assert_close(augment(x, kinds=("color",), generator=seeded()), expected)
 
 
 def test_translation_moves_by_whole_pixels_and_fills_with_zeros() -> None:
@@ -41,6 +48,23 @@ def test_translation_moves_by_whole_pixels_and_fills_with_zeros() -> None:
                     expected[index, :, row, column] = x[index, :, source[0], source[1]]
     assert torch.equal(augment(x, kinds=("translation",), generator=seeded()), expected)
     assert {int(shift) for shift in down} == {-2, -1, 0, 1, 2}  # an eighth of 16, both ways
+
+
+@pytest.mark.parametrize("side", [16, 6])
+def test_cutout_zeroes_the_pixels_around_its_centre(side: int) -> None:
+    """Pixel by pixel: zero where a pixel lies less than a quarter of the side before, or beyond, the centre."""
+    x = pictures(40, side=side)
+    size = int(side * 0.5 + 0.5)
+    odd = size % 2  # an even square has its centre between two pixels, of which there is one more
+    down, right = torch.randint(0, side + 1 - odd, (2, 40), generator=seeded()).tolist()
+    expected = x.clone()
+    for index in range(40):
+        for row in range(side):
+            for column in range(side):
+                offsets = row - down[index], column - right[index]
+                if all(-(size // 2) <= offset < size // 2 + odd for offset in offsets):
+                    expected[index, :, row, column] = 0
+    assert torch.equal(augment(x, kinds=("cutout",), generator=seeded()), expected)
 
 
 def test_cutout_zeroes_a_square_of_half_the_side() -> None:

@@ -80,3 +80,13 @@ def test_how_long_and_how_often_may_change() -> None:
         }
     )
     check_same_run(state_of(then), config=now, dataset_hash="h")
+
+
+def test_a_switch_that_came_after_the_state_was_off_in_it() -> None:
+    then = state_of(SlaeganConfig(resolution=64))
+    assert isinstance(then["config"], dict)
+    for name in ("lecam", "coverage", "adaptive_target"):
+        del then["config"][name]
+    check_same_run(then, config=SlaeganConfig(resolution=64), dataset_hash="h")
+    with pytest.raises(ConfigurationFailed, match=r"lecam was 0\.0, is 0\.3"):
+        check_same_run(then, config=SlaeganConfig(resolution=64, lecam=0.3), dataset_hash="h")

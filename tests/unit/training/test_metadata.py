@@ -7,11 +7,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from core.models.slaegan import LATENT, Generator
 from core.models.vgg import IMAGENET_DEVIATION, IMAGENET_MEAN, vgg16_features
+from core.schemas.training import SlaeganConfig
 from core.training.metadata import MetadataBank, load_bank, mixed
+from core.training.slaegan import Slaegan, build_networks
+from core.training.snapshot import DeployedGenerator
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import Tensor
+
+    from core.training.snapshot import Latents
 
 
 def never() -> None:
@@ -58,6 +66,70 @@ def test_a_mix_keeps_the_variance_of_a_row() -> None:
     assert many.var().item() == pytest.approx(1, abs=0.01)
     half = mixed(a[None], b[None], torch.tensor([0.5]))[0]
     torch.testing.assert_close(half, (a + b) / 2**0.5)
+
+
+def show_metadata(generator: Generator) -> None:
+    """Let the projection hand on the first 256 of the 512 features as they are."""
+    assert generator.metadata is not None
+    with torch.no_grad():
+        generator.metadata.weight.copy_(torch.eye(LATENT, 512))
+        generator.metadata.bias.zero_()
+
+
+@pytest.fixture(scope="module")
+def sampled() -> DeployedGenerator:
+    """Of 40 pictures' metadata, which it adds to the noise unchanged."""
+    config = SlaeganConfig(resolution=64, width=0.125)
+    generator = Generator(config, spectral=False)
+    show_metadata(generator)
+    rows = torch.randn(40, 512, generator=torch.Generator().manual_seed(0))
+    return DeployedGenerator(generator.eval(), config=config, bank=MetadataBank.of(rows))
+
+
+def added(sampled: DeployedGenerator, *, count: int, latents: Latents) -> Tensor:
+    """What each latent got beside its noise, which is the same from every source."""
+    indices = list(range(count))
+    with torch.no_grad():
+        latent, _ = sampled._draw(indices, seed=3, latents=latents)
+        noise, _ = sampled._draw(indices, seed=3, latents="plain")
+    return latent - noise
+
+
+def test_bank_draws_are_rows_all_equally_often(sampled: DeployedGenerator) -> None:
+    assert sampled.bank is not None
+    rows = sampled.bank.standardised()[:, :LATENT]
+    drawn = added(sampled, count=2000, latents="bank")
+    distance = torch.cdist(drawn, rows, compute_mode="donot_use_mm_for_euclid_dist")
+    assert distance.min(dim=1).values.max() < 1e-3
+    counts = distance.argmin(dim=1).bincount(minlength=40)
+    chi_squared = ((counts - 50) ** 2 / 50).sum().item()
+    # 39 degrees of freedom: below 80 but for one seed in ten thousand; far below 10 would be no chance either.
+    assert 10 < chi_squared < 80
+
+
+def test_mixed_draws_have_the_mean_and_variance_of_rows(sampled: DeployedGenerator) -> None:
+    drawn = added(sampled, count=2000, latents="mix")
+    # All rows sum to zero, so two of them, now and then the same one, are uncorrelated on average.
+    assert drawn.mean().item() == pytest.approx(0, abs=0.01)
+    assert drawn.var().item() == pytest.approx(1, abs=0.03)
+
+
+def test_in_training_row_k_gets_the_metadata_of_picture_k_but_for_the_dropped() -> None:
+    config = SlaeganConfig(resolution=64, width=0.125, decoders=False, metadata_dropout=0.2)
+    cpu = torch.device("cpu")
+    networks = build_networks(config, device=cpu)
+    generator = networks["generator"]
+    assert isinstance(generator, Generator)
+    show_metadata(generator)
+    bank = MetadataBank.of(torch.randn(40, 512, generator=torch.Generator().manual_seed(0)))
+    family = Slaegan(config, networks=networks, bank=bank, perceptual=None, dtype=torch.float32, device=cpu)
+    rows, noise = torch.arange(4000) % 40, torch.randn(4000, LATENT)
+    with torch.no_grad():
+        given = family._latent(noise, rows_N=rows) - noise
+    dropped = (given == 0).all(dim=1)
+    assert dropped.float().mean().item() == pytest.approx(0.2, abs=0.032)  # 5 standard deviations
+    expected = bank.standardised()[rows, :LATENT]
+    torch.testing.assert_close(given[~dropped], expected[~dropped], atol=1e-5, rtol=0)
 
 
 def test_rows_are_the_spatial_mean_of_relu5_3(images_dir: Path, cache_dir: Path, weights_dir: Path) -> None:

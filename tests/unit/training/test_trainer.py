@@ -31,7 +31,7 @@ from core.training.perceptual import Lpips
 from core.training.slaegan import Slaegan, build_networks
 from core.training.snapshot import load_generator
 from core.training.trainer import Trainer, train
-from tests.unit.training.conftest import collect
+from tests.unit.training.conftest import assert_same_state, collect, flat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,32 +45,6 @@ T = TypeVar("T", bound=Tick)
 
 def of(kind: type[T], ticks: list[Tick]) -> list[T]:
     return [tick for tick in ticks if isinstance(tick, kind)]
-
-
-def flat(value: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a state with their paths."""
-    match value:
-        case dict():
-            for key, inner in value.items():
-                yield from flat(inner, name=f"{name}/{key}")
-        case list() | tuple():
-            for index, inner in enumerate(value):
-                yield from flat(inner, name=f"{name}/{index}")
-        case _:
-            yield name, value
-
-
-def assert_same_state(mine: Path, theirs: Path) -> None:
-    """Every tensor and every number of two states, to the bit; facts tell where the second began."""
-    first, second = (dict(flat(load_state(path, device=torch.device("cpu")))) for path in (mine, theirs))
-    for state in (first, second):
-        for name in [name for name in state if name.startswith(("/facts/resumed", "/config"))]:
-            del state[name]
-    assert first.keys() == second.keys()
-    assert len(first) > 200
-    for name, value in first.items():
-        same = torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name]
-        assert same, name
 
 
 class Process:
