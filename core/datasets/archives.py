@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Literal, NoReturn, cast
 
-from core.datasets.archive_readers import CHUNK_BYTES, CappedFile, ForwardReader, decompressed
+from core.datasets.archive_readers import CHUNK_BYTES, CappedFile, ForwardReader, OversizedRead, decompressed
 from core.datasets.scratch import disk_errors, require_space
 from core.errors import ArchiveRejected
 from core.schemas.datasets import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from core.settings import Settings
@@ -34,6 +34,8 @@ MAX_DEPTH = 3
 # Small entries may shrink well for honest reasons (a white canvas); volume is what harms.
 BOMB_FLOOR_BYTES = 1024 * 1024
 _DIRECTORY_BYTES_PER_ENTRY = 256
+_GLOBAL_HEADERS = 64
+_GLOBAL_HEADERS_LENGTH = 8 * 1024
 _HOSTILE_NAME = re.compile(r"^/|^[A-Za-z]:|\\|\x00|(^|/)\.\.(/|$)")
 _IGNORED_NAMES = {"__macosx", "thumbs.db", "desktop.ini"}
 _ENCRYPTED = 0x1 | 0x40
@@ -150,13 +152,20 @@ class _Unpacking:
             reader = ForwardReader(decompressed(file), on_position=on_position)
             # tarfile asks for read, seek and tell only.
             with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r:") as archive:
-                for count, member in enumerate(archive, start=1):
+                count = 0
+                while (member := archive.next()) is not None:
+                    count += 1
+                    reader.begin_entry()
+                    # tarfile keeps every entry, with a copy of all global headers in each.
+                    archive.members.clear()
+                    _check_global_headers(archive.pax_headers)
                     self._check_count(count)
                     self._check_member(member)
                     if self._wanted(member.name, is_folder=member.isdir(), size_bytes=member.size):
-                        open_member = partial(archive.extractfile, member)
                         self._save(
-                            member.name, cast("Callable[[], IO[bytes]]", open_member), size_bytes=member.size
+                            member.name,
+                            reader.data(start=member.offset_data, size=member.size),
+                            size_bytes=member.size,
                         )
 
     def _refuse(self, why: str, *, reason: str, entry: str | None = None) -> NoReturn:
@@ -240,18 +249,21 @@ class _Unpacking:
     def _save_zipped(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         """Entries of a zip stand alone: a damaged one costs no other."""
         try:
-            self._save(entry.filename, partial(archive.open, entry), size_bytes=entry.file_size)
+            with archive.open(entry) as reader:
+                self._save(
+                    entry.filename, iter(partial(reader.read, CHUNK_BYTES), b""), size_bytes=entry.file_size
+                )
         except _DAMAGE as error:
             self._reject(entry.filename, code="damaged", reason=f"The entry cannot be unpacked ({error}).")
 
-    def _save(self, name: str, open_entry: Callable[[], IO[bytes]], *, size_bytes: int) -> None:
-        """Copy an entry to a file of its own. Both parsers hand out no more than the size that was checked."""
+    def _save(self, name: str, chunks: Iterator[bytes], *, size_bytes: int) -> None:
+        """Write an entry to a file of its own. Both readers hand out no more than the size that was checked."""
         require_space(self._folder, size_bytes)
         path = self._folder / f"{len(self.result.found):06d}"
         with disk_errors():
             writer = path.open("wb")
-        with writer, open_entry() as reader:
-            while chunk := reader.read(CHUNK_BYTES):
+        with writer:
+            for chunk in chunks:
                 with disk_errors():
                     writer.write(chunk)
                     writer.flush()
@@ -259,6 +271,13 @@ class _Unpacking:
 
     def _reject(self, name: str, *, code: str, reason: str) -> None:
         self.result.rejected.append(Rejection(name=_shown(name), code=code, reason=reason))
+
+
+def _check_global_headers(headers: Mapping[str, str]) -> None:
+    # They count again for each entry. git writes one, the commit.
+    length = sum(len(name) + len(value) for name, value in headers.items())
+    if len(headers) > _GLOBAL_HEADERS or length > _GLOBAL_HEADERS_LENGTH:
+        raise OversizedRead("it holds more global headers than any honest archive needs")
 
 
 def _shown(name: str) -> str:

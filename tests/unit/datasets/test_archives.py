@@ -7,7 +7,9 @@ import lzma
 import stat
 import struct
 import tarfile
+import tracemalloc
 import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +19,7 @@ from core.errors import ArchiveRejected
 from tests.picture_files import png, pngs, zipped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from core.settings import Settings
@@ -213,6 +215,86 @@ def test_a_tar_header_cannot_claim_memory(refused: Callable[..., dict[str, Any]]
     member.type, member.size = tarfile.XHDTYPE, 1_000_000_000
     data = member.tobuf(tarfile.USTAR_FORMAT) + bytes(2048)
     assert refused(data)["reason"] == "damaged"
+
+
+def pax_record(key: str, value: str) -> bytes:
+    """A record of an extended header, which begins with its own length."""
+    rest = f" {key}={value}\n".encode()
+    length = len(rest) + 1
+    while len(str(length)) + len(rest) != length:
+        length += 1
+    return str(length).encode() + rest
+
+
+def pax(kind: bytes, *, keys: int, value: str = "") -> bytes:
+    """An extended header, of one entry or of all that follow, with so many keys."""
+    data = b"".join(pax_record(f"{i:04d}", value) for i in range(keys))
+    header = tarfile.TarInfo("headers")
+    header.type, header.size = kind, len(data)
+    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def empty_members(count: int) -> list[bytes]:
+    return [tarfile.TarInfo(f"{i}.png").tobuf(tarfile.USTAR_FORMAT) for i in range(count)]
+
+
+TAR_END = bytes(2 * tarfile.BLOCKSIZE)
+
+
+@contextmanager
+def memory_peak_below(size_bytes: int) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < size_bytes
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pax(tarfile.XGLTYPE, keys=40_000),  # 400 KB; each of 150 entries would hold a copy: 139 MB
+        pax(tarfile.XGLTYPE, keys=5_000),
+        pax(tarfile.XGLTYPE, keys=65),
+        pax(tarfile.XGLTYPE, keys=1, value="x" * 10_000),
+        pax(tarfile.XGLTYPE, keys=60) * 200,  # one after the other, before any entry
+    ],
+    ids=["400 KB", "50 KB", "many", "long", "a chain"],
+)
+def test_global_headers_of_a_tar_cannot_take_memory(
+    header: bytes, refused: Callable[..., dict[str, Any]]
+) -> None:
+    data = gzip.compress(header + b"".join(empty_members(150)) + TAR_END)
+    with memory_peak_below(8_000_000):
+        assert refused(data)["reason"] == "damaged"
+
+
+def test_global_headers_that_add_up_are_refused(refused: Callable[..., dict[str, Any]]) -> None:
+    members = empty_members(40)
+    data = b"".join(
+        pax(tarfile.XGLTYPE, keys=1, value=str(i)).replace(b"0000=", f"{i:04d}=".encode()) + member
+        for i, member in enumerate(members * 2)
+    )
+    assert refused(data + TAR_END)["reason"] == "damaged"
+
+
+def test_headers_of_single_entries_do_not_stay_in_memory(run: Callable[..., Unpacked]) -> None:
+    header = pax(tarfile.XHDTYPE, keys=4_000)
+    data = gzip.compress(b"".join(header + member for member in empty_members(40)) + TAR_END)
+    # One such header is half a megabyte of objects; forty would be twenty.
+    with memory_peak_below(8_000_000):
+        result = run(data)
+    assert len(result.found) == 40
+
+
+def test_a_tar_of_git_is_taken(run: Callable[..., Unpacked]) -> None:
+    commit = pax_record("comment", "4b825dc642cb6eb9a060e54bf8d69288fbee4904")
+    header = tarfile.TarInfo("pax_global_header")
+    header.type, header.size = tarfile.XGLTYPE, len(commit)
+    data = header.tobuf(tarfile.USTAR_FORMAT) + commit.ljust(tarfile.BLOCKSIZE, b"\0") + tarred(pngs(5))
+    assert [found.name for found in run(data).found] == [*pngs(5)]
 
 
 def test_an_xz_cannot_claim_memory(refused: Callable[..., dict[str, Any]]) -> None:
