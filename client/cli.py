@@ -77,7 +77,7 @@ def up(
     With DATABASE_URL, BROKER_URL or STORAGE_URL set, those servers are used instead.
     """
     try:
-        from client.local.stack import Place  # noqa: PLC0415  # not in a client-only install
+        from client.local.place import Place  # noqa: PLC0415  # not in a client-only install
         from client.local.up import up as run  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _not_installed(error) from error
