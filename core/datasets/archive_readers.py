@@ -47,16 +47,16 @@ class CappedFile(io.BufferedReader):
 
 
 class ForwardReader:
-    """An unpacked tar, read forwards only, whose owner is told of every step.
+    """An unpacked tar, read forwards only, whose owner is told of every step (its bytes, the new position).
 
     tarfile skips files by seeking: here skipping is reading, so that what is unpacked is counted. It makes objects of
     headers, many times their size, and follows any number of them before it hands out an entry: what it may read
     between two entries is limited. The entries' own bytes do not pass through it (`data`).
     """
 
-    def __init__(self, source: Source, *, on_position: Callable[[int], None]) -> None:
+    def __init__(self, source: Source, *, on_step: Callable[[int, int], None]) -> None:
         self._source = source
-        self._on_position = on_position
+        self._on_step = on_step
         self._position = 0
         self._header_bytes = 0
 
@@ -98,7 +98,7 @@ class ForwardReader:
     def _step(self, size: int) -> bytes:
         data = self._source.read(size)
         self._position += len(data)
-        self._on_position(self._position)
+        self._on_step(len(data), self._position)
         return data
 
 

@@ -69,6 +69,14 @@ class Unpacked:
     rejected: list[Rejection] = field(default_factory=list)
 
 
+@dataclass
+class Spent:
+    """How much of an upload's limits was used up so far: they hold for all of its files together."""
+
+    entries: int = 0
+    unpacked_bytes: int = 0
+
+
 def kind_of(path: Path) -> Literal["zip", "tar"] | None:
     """Tell an archive by its first bytes; None for anything else.
 
@@ -83,7 +91,7 @@ def kind_of(path: Path) -> Literal["zip", "tar"] | None:
     return None
 
 
-def unpack(path: Path, *, archive: str, folder: Path, limits: Settings) -> Unpacked:
+def unpack(path: Path, *, archive: str, folder: Path, limits: Settings, spent: Spent) -> Unpacked:
     """Unpack every file that may be a picture.
 
     Args:
@@ -91,12 +99,13 @@ def unpack(path: Path, *, archive: str, folder: Path, limits: Settings) -> Unpac
         archive: its name, for messages.
         folder: an empty one, for the files.
         limits: max_archive_entries, max_picture_bytes, max_unpacked_bytes, max_unpack_ratio.
+        spent: what the upload's earlier files took; this archive's share is added.
 
     Raises:
         ArchiveRejected: the archive is hostile or broken.
         StoreFull: the scratch disk is full.
     """
-    unpacking = _Unpacking(archive, folder=folder, limits=limits)
+    unpacking = _Unpacking(archive, folder=folder, limits=limits, spent=spent)
     try:
         if kind_of(path) == "zip":
             unpacking.zip(path)
@@ -122,19 +131,20 @@ def sanitised(name: str) -> str:
 class _Unpacking:
     """One archive on its way into a folder."""
 
-    def __init__(self, archive: str, *, folder: Path, limits: Settings) -> None:
+    def __init__(self, archive: str, *, folder: Path, limits: Settings, spent: Spent) -> None:
         self.result = Unpacked()
         self._archive = archive
         self._folder = folder
         self._limits = limits
+        self._spent = spent
         self._names: set[str] = set()
 
     def zip(self, path: Path) -> None:
         piece_bytes = max(CHUNK_BYTES, self._limits.max_archive_entries * _DIRECTORY_BYTES_PER_ENTRY)
         with CappedFile(io.FileIO(path), piece_bytes=piece_bytes) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-            self._check_count(len(entries))
-            self._check_total(sum(entry.file_size for entry in entries))
+            self._spend_entries(len(entries))
+            self._spend_bytes(sum(entry.file_size for entry in entries))
             for entry in entries:
                 self._check_zip_entry(entry)
             for entry in entries:
@@ -144,22 +154,20 @@ class _Unpacking:
     def tar(self, path: Path) -> None:
         packed_bytes = path.stat().st_size
 
-        def on_position(position: int) -> None:
-            self._check_total(position)
+        def on_step(size_bytes: int, position: int) -> None:
+            self._spend_bytes(size_bytes)
             self._check_ratio(position, packed_bytes=packed_bytes)
 
         with path.open("rb") as file:
-            reader = ForwardReader(decompressed(file), on_position=on_position)
+            reader = ForwardReader(decompressed(file), on_step=on_step)
             # tarfile asks for read, seek and tell only.
             with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r:") as archive:
-                count = 0
                 while (member := archive.next()) is not None:
-                    count += 1
                     reader.begin_entry()
                     # tarfile keeps every entry, with a copy of all global headers in each.
                     archive.members.clear()
                     _check_global_headers(archive.pax_headers)
-                    self._check_count(count)
+                    self._spend_entries(1)
                     self._check_member(member)
                     if self._wanted(member.name, is_folder=member.isdir(), size_bytes=member.size):
                         self._save(
@@ -179,16 +187,19 @@ class _Unpacking:
             entry=shown,
         )
 
-    def _check_count(self, count: int) -> None:
-        if count > self._limits.max_archive_entries:
+    def _spend_entries(self, count: int) -> None:
+        self._spent.entries += count
+        if self._spent.entries > self._limits.max_archive_entries:
             self._refuse(
-                f"it has more than {self._limits.max_archive_entries} entries", reason="too_many_entries"
+                f"with it the upload has more than {self._limits.max_archive_entries} files and entries",
+                reason="too_many_entries",
             )
 
-    def _check_total(self, unpacked_bytes: int) -> None:
-        if unpacked_bytes > self._limits.max_unpacked_bytes:
+    def _spend_bytes(self, size_bytes: int) -> None:
+        self._spent.unpacked_bytes += size_bytes
+        if self._spent.unpacked_bytes > self._limits.max_unpacked_bytes:
             self._refuse(
-                f"unpacked it is larger than {self._limits.max_unpacked_bytes} bytes",
+                f"with it the upload's archives are larger than {self._limits.max_unpacked_bytes} bytes, unpacked",
                 reason="unpacked_too_large",
             )
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core.datasets.archives import Unpacked, kind_of, sanitised, unpack
+from core.datasets.archives import Spent, Unpacked, kind_of, sanitised, unpack
 from core.errors import ArchiveRejected
-from tests.picture_files import png, pngs, zipped
+from tests.picture_files import png, pngs, tarred, zipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def run(tmp_path: Path, limits: Callable[..., Settings]) -> Callable[..., Unpack
         folder.mkdir(exist_ok=True)
         before = sorted(tmp_path.rglob("*"))
         try:
-            return unpack(path, archive="faces", folder=folder, limits=limits(**values))
+            return unpack(path, archive="faces", folder=folder, limits=limits(**values), spent=Spent())
         finally:
             outside = [p for p in sorted(tmp_path.rglob("*")) if p not in before and folder not in p.parents]
             assert not outside, "something was written outside the folder"
@@ -58,18 +58,6 @@ def refused(run: Callable[..., Unpacked]) -> Callable[..., dict[str, Any]]:
         return raised.value.details
 
     return details
-
-
-def tarred(files: dict[str, bytes], *members: tarfile.TarInfo) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-        for member in members:
-            archive.addfile(member)
-    return buffer.getvalue()
 
 
 def zip_entry(name: str, data: bytes = b"x", *, mode: int = 0) -> bytes:
