@@ -8,6 +8,8 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from client import connection
 from client.http import Client
 from client.local.folder import DataFolder
@@ -62,7 +64,7 @@ def demo(output: Path, *, pictures: Path, config: SlaeganConfig, console: Consol
     place = Place("127.0.0.1", _free_port())
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(Text(text), soft_wrap=True)
 
     with stop_on_signals() as check_stop:
         say("Starting PostgreSQL, Valkey, the API and the workers …")

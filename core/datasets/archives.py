@@ -165,7 +165,7 @@ class _Unpacking:
                 while (member := archive.next()) is not None:
                     reader.begin_entry()
                     # tarfile keeps every entry, with a copy of all global headers in each.
-                    archive.members.clear()
+                    archive.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
                     _check_global_headers(archive.pax_headers)
                     self._spend_entries(1)
                     self._check_member(member)

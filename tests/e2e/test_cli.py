@@ -102,7 +102,7 @@ def shell(stack: Up, hostile: Path) -> Shell:
 
 
 def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: Path) -> None:
-    text = shell("train", str(pictures), "--images", "8", "--name", "ramps", *TINY, "--watch")
+    text = shell("train", str(pictures), "--images", "8", "--name", "ramps [/old]", *TINY, "--watch")
     assert "6 pictures, 1 files rejected" in text
     assert "notes.txt" in text
     assert "Succeeded" in text
@@ -110,7 +110,7 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     job_id = re.search(r"Job ([0-9a-f-]{36})", text)[1]  # type: ignore[index]
 
     assert "ramps" in shell("datasets")
-    assert re.search(rf"{job_id} +ramps +succeeded +8/8 +FID", shell("jobs"))
+    assert re.search(rf"{job_id} +ramps \[/old\] +succeeded +8/8 +FID", shell("jobs"))
     assert "Succeeded" in shell("watch", job_id[:8])
 
     paths = [hostile / line for line in shell("download", "last", "--to", "results").splitlines()]
