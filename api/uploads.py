@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import anyio.to_thread
@@ -13,6 +14,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
+from core.datasets.archives import sanitised
 from core.datasets.ingest import Upload
 from core.datasets.scratch import disk_errors, require_space, scratch_folder
 from core.errors import InvalidRequest
@@ -33,6 +35,13 @@ class Received:
     folder: Path
     files: list[Upload] = field(default_factory=list)
     name: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name for the dataset: the given one, or else that of its first file, made fit to be shown."""
+        stem = PurePosixPath(sanitised(self.files[0].name)).stem
+        shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in stem)
+        return self.name or shown[:MAX_NAME_LENGTH]
 
 
 class _Form:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.prompt import Prompt
-from rich.table import Table
+from rich.text import Text
 
 from client import connection
 from client.http import Client
 from client.results import download_results
-from client.watch import display_for, fid_text
+from client.tables import datasets_table, jobs_table
+from client.watch import display_for
 from client.watch import watch as watch_job
 from core.errors import InvalidRequest, NotFound, SlaeganError
 from core.schemas.jobs import JobIn, JobOut, Status
 from core.schemas.training import SlaeganConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 app = typer.Typer(
     name="slaegan", no_args_is_help=True, pretty_exceptions_enable=False, help=(
@@ -50,7 +49,7 @@ def main() -> None:
         app()
     except SlaeganError as error:
         Console(stderr=True).print(f"[bold red]{error.title}.[/] ", end="")
-        Console(stderr=True).print(error.message, markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True).print(Text(error.message), soft_wrap=True)
         raise SystemExit(1) from None
 
 
@@ -60,7 +59,8 @@ def _client(url: str | None, key: str | None, data: Path | None) -> Client:
 
 
 def _say(text: str) -> None:
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    # What users and the service say is text, not markup.
+    Console().print(Text(text), soft_wrap=True)
 
 
 @app.command()
@@ -77,7 +77,7 @@ def up(
     With DATABASE_URL, BROKER_URL or STORAGE_URL set, those servers are used instead.
     """
     try:
-        from client.local.stack import Place  # noqa: PLC0415  # not in a client-only install
+        from client.local.place import Place  # noqa: PLC0415  # not in a client-only install
         from client.local.up import up as run  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _not_installed(error) from error
@@ -126,31 +126,16 @@ def jobs(
     data: Data = None,
 ) -> None:
     """List jobs, the newest first."""
-    table = Table("id", "name", "status", "images", "best FID", "created", box=None)
     with _client(url, key, data) as client:
-        for job in _first(client.jobs(status=status), limit):
-            done = f"{job.images_seen}/{job.total_images}"
-            best = fid_text(job.best) if job.best else ""
-            table.add_row(
-                str(job.id),
-                job.name,
-                job.status.value,
-                done,
-                best,
-                f"{job.created_at.astimezone():%Y-%m-%d %H:%M}",
-            )
+        table = jobs_table(islice(client.jobs(status=status), limit))
     _wide_console().print(table)
 
 
 @app.command()
 def datasets(url: Url = None, key: Key = None, data: Data = None) -> None:
     """List datasets, the newest first."""
-    table = Table("id", "name", "pictures", "MB", "created", box=None)
     with _client(url, key, data) as client:
-        for dataset in client.datasets():
-            size = f"{dataset.size_bytes / 1e6:.1f}"
-            created = f"{dataset.created_at.astimezone():%Y-%m-%d %H:%M}"
-            table.add_row(str(dataset.id), dataset.name, str(dataset.image_count), size, created)
+        table = datasets_table(client.datasets())
     _wide_console().print(table)
 
 
@@ -306,11 +291,6 @@ def _goes_on(client: Client, job: JobOut, console: Console) -> bool:
     if answer == "leave":
         _say(f"The job runs on; see it with `slaegan watch {job.id}`.")
     return answer == "watch"
-
-
-def _first(items: Iterator[JobOut], limit: int) -> Iterator[JobOut]:
-    for _, item in zip(range(limit), items, strict=False):
-        yield item
 
 
 def _wide_console() -> Console:

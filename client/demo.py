@@ -8,10 +8,13 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from client import connection
 from client.http import Client
 from client.local.folder import DataFolder
-from client.local.stack import Place, running_stack
+from client.local.place import Place
+from client.local.stack import running_stack
 from client.local.up import StopRequested, stop_on_signals
 from client.results import download_results
 from client.watch import display_for, watch
@@ -61,12 +64,13 @@ def demo(output: Path, *, pictures: Path, config: SlaeganConfig, console: Consol
     place = Place("127.0.0.1", _free_port())
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(Text(text), soft_wrap=True)
 
     with stop_on_signals() as check_stop:
         say("Starting PostgreSQL, Valkey, the API and the workers …")
         try:
-            with running_stack(folder, place=place, say=say, check_stop=check_stop) as stack:
+            # Servers that the environment happens to name are somebody's: a demo touches none of them.
+            with running_stack(folder, place=place, say=say, check_stop=check_stop, external={}) as stack:
                 facts = _train(
                     stack, output=output, pictures=pictures, config=config, console=console, check=check_stop
                 )

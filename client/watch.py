@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+from rich.text import Text
 
 from core.errors import InfrastructureError
 from core.schemas.jobs import Status
@@ -53,7 +54,7 @@ class LiveDisplay:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("{task.fields[status]:<10}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn(),
-            TextColumn("images  {task.fields[facts]}"), console=console,
+            TextColumn("images  {task.fields[facts]}", markup=False), console=console,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=None, status="", facts="")
 
@@ -73,7 +74,7 @@ class LiveDisplay:
         )
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False)
+        self._progress.console.print(Text(text))
 
 
 class PlainDisplay:
@@ -96,7 +97,7 @@ class PlainDisplay:
 
     def say(self, text: str) -> None:
         # Not wrapped: a line in a log is one line.
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(Text(text), soft_wrap=True)
 
 
 def display_for(console: Console) -> Display:

@@ -78,12 +78,13 @@ def authenticate(session: Session, token: str) -> Identity | None:
     return Identity(key_id=key.id, tenant_id=key.tenant_id, scopes=frozenset(key.scopes))
 
 
-def ensure_local_key(database_url: str, *, tenant: str = "local") -> str:
-    """Make a fresh key for the tenant of a local stack (made too, if missing); an earlier one is revoked.
+def ensure_local_key(database_url: str, *, tenant: str = "local", name: str = "local") -> str:
+    """Make a fresh key for the tenant of a local stack (made too, if missing); an earlier one of its name is revoked.
 
     Args:
         database_url: of a migrated database.
         tenant: the tenant's name.
+        name: the key's name; keys of other names stay as they are.
     """
     engine = make_engine(database_url)
     with Session(engine) as session, session.begin():
@@ -93,10 +94,10 @@ def ensure_local_key(database_url: str, *, tenant: str = "local") -> str:
         session.flush()
         session.execute(
             update(ApiKey)
-            .where(ApiKey.tenant_id == owner.id, ApiKey.name == "local", ApiKey.revoked_at.is_(None))
+            .where(ApiKey.tenant_id == owner.id, ApiKey.name == name, ApiKey.revoked_at.is_(None))
             .values(revoked_at=func.now())
         )
-        token = create_key(session, tenant_id=owner.id, name="local")
+        token = create_key(session, tenant_id=owner.id, name=name)
     engine.dispose()
     return token
 

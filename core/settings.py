@@ -40,10 +40,15 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(1 * MIB, description="Of a JSON request")
     max_upload_bytes: int = Field(1024 * MIB, description="Of one dataset upload")
-    max_archive_entries: int = 10_000
+    max_archive_entries: int = Field(
+        10_000,
+        ge=1,
+        le=99_999,
+        description="Of one upload: its files and its archives' entries; file names have five digits",
+    )
     max_picture_bytes: int = 64 * MIB
     max_picture_pixels: int = 64_000_000
-    max_unpacked_bytes: int = 4096 * MIB
+    max_unpacked_bytes: int = Field(4096 * MIB, description="Of all archives of one upload")
     max_unpack_ratio: int = Field(200, description="Unpacked size over packed size of an archive's entry")
     requests_per_minute: int = Field(6_000, description="Of one key; an unkeyed address gets a hundredth")
 

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,6 +26,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 CHUNK_BYTES = 1024 * 1024
+# A store that is away is told of within seconds; whoever asked decides how long to go on trying. A transfer that moves
+# may take its time. Waiting for an answer to an uploaded part counts as silence, so few parts go at once.
+_CLIENT: Any = {
+    "connect_timeout": timedelta(seconds=3),
+    "read_timeout": timedelta(seconds=10),
+    "timeout": timedelta(minutes=5),
+    # These options replace those of the environment (AWS_ALLOW_HTTP): who names an endpoint with http:// means it.
+    "allow_http": True,
+}
+_RETRIES: Any = {
+    "max_retries": 2,
+    "retry_timeout": timedelta(seconds=8),
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=200),
+        "max_backoff": timedelta(seconds=1),
+        "base": 2,
+    },
+}
+_PARTS_AT_ONCE = 4
 
 
 class Store(Protocol):
@@ -145,14 +165,14 @@ class ObjectStore:
 
         self._obstore: Any = obstore
         self._url = url
-        self._store: Any = from_url(url)
+        self._store: Any = from_url(url, client_options=_CLIENT, retry_config=_RETRIES)
 
     def _failed(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(f"The store {urlsplit(self._url).netloc} failed: {str(error)[:300]}")
 
     def put(self, key: str, source: Path) -> None:
         try:
-            self._obstore.put(self._store, key, source)
+            self._obstore.put(self._store, key, source, max_concurrency=_PARTS_AT_ONCE)
         except (self._obstore.exceptions.BaseError, OSError) as error:
             raise self._failed(error) from error
 

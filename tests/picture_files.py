@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -41,3 +42,16 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
 def form(files: Mapping[str, bytes]) -> list[tuple[str, tuple[str, bytes]]]:
     """Files as fields of an upload."""
     return [("files", item) for item in files.items()]
+
+
+def tarred(files: dict[str, bytes], *members: tarfile.TarInfo) -> bytes:
+    """A tar of files, and of members that have only a header."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        for member in members:
+            archive.addfile(member)
+    return buffer.getvalue()

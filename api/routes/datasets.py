@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Annotated
 from uuid import UUID
 
@@ -29,7 +28,7 @@ def create_dataset(tenant: Tenant, database: Database, upload: ReceivedUpload) -
         database,
         normalised,
         tenant_id=tenant,
-        name=upload.name or PurePosixPath(upload.files[0].name).stem,
+        name=upload.title,
         folder=upload.folder,
         store=store(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import socket
 import stat
 import tempfile
 import time
@@ -100,6 +101,18 @@ class DataFolder:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
+        finally:
+            os.close(descriptor)
+
+    def key_name(self) -> str:
+        """What the API key of this folder's stack is called in a database that several machines may share."""
+        return f"local {socket.gethostname()}:{self.path}"
+
+    def has_leftovers(self) -> bool:
+        """Whether a process of an earlier run is left."""
+        descriptor = os.open(self.parts_lock, os.O_RDWR)
+        try:
+            return not _try_lock(descriptor)
         finally:
             os.close(descriptor)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,17 +17,18 @@ from client.connection import Connection
 from client.local import postgres, valkey
 from client.local.account import choose_account
 from client.local.children import child_environment
-from client.local.programs import count_cuda_devices, external_urls, service_programs
+from client.local.programs import count_cuda_devices, service_programs
 from client.local.supervisord import Supervisord
 from core.db import make_engine, migrate
 from core.errors import StackFailed
 from core.keys import authenticate, ensure_local_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from client.local.folder import DataFolder
+    from client.local.place import Place
     from client.local.programs import Program
 
 _READY_TIMEOUT_S = 180
@@ -37,36 +36,6 @@ _SAY_FAILING_S = 5
 _GIVE_UP_S = 30
 _LEFTOVERS_TIMEOUT_S = 45  # a little more than a part gets to stop
 _POLL_S = 0.2
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the API listens."""
-
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """The address for a client on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # no binding here
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-    def require_free(self) -> None:
-        """Raise StackFailed when the port cannot be had."""
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM
-            )[0]
-            with socket.socket(family, kind, protocol) as probe:
-                # As servers do: a port whose last connections linger is free.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-        except OSError as error:
-            raise StackFailed(
-                f"Port {self.port} on {self.host} cannot be used ({error.strerror or error}): "
-                "choose another with --port, or stop what listens there."
-            ) from error
 
 
 class Stack:
@@ -161,6 +130,7 @@ def running_stack(
     say: Callable[[str], None],
     check_stop: Callable[[], None],
     services: Sequence[Program] | None = None,
+    external: Mapping[str, str],
 ) -> Iterator[Stack]:
     """Run the stack while the block lasts; at its end everything is stopped in order, and no process is left.
 
@@ -172,19 +142,24 @@ def running_stack(
         say: shows a line to the user.
         check_stop: raises when the user wants to stop; called while the start waits for something.
         services: what to run beside the servers; by default the API, the workers and beat.
+        external: servers of the user, to be used instead of the bundled ones, by the names of their settings.
 
     Raises:
         StackFailed: what prevents the start, and what to do about it.
     """
     folder.create()
     with folder.locked():
+        if folder.has_leftovers():
+            say("Waiting for the processes of the last run to end …")
+            folder.wait_for_leftovers(timeout_s=_LEFTOVERS_TIMEOUT_S)
+        # Only now: the last run's API listened on the port while it was stopping.
         place.require_free()
-        if folder.wait_for_leftovers(timeout_s=_LEFTOVERS_TIMEOUT_S):
-            say("Waited for the processes of the last run to end.")
         if services is None:
             services = service_programs(cuda_devices=count_cuda_devices())
         try:
-            with _supervised(folder, place=place, say=say, services=services, check_stop=check_stop) as stack:
+            with _supervised(
+                folder, place=place, say=say, services=services, external=external, check_stop=check_stop
+            ) as stack:
                 yield stack
         finally:
             # Whatever is left now lost its supervisor by force, and was told to end.
@@ -199,6 +174,7 @@ def _supervised(
     place: Place,
     say: Callable[[str], None],
     services: Sequence[Program],
+    external: Mapping[str, str],
     check_stop: Callable[[], None],
 ) -> Iterator[Stack]:
     sockets = folder.sockets()
@@ -206,8 +182,9 @@ def _supervised(
         "DATABASE_URL": postgres.url(sockets),
         "BROKER_URL": valkey.url(sockets),
         "STORAGE_URL": f"file://{quote(str(folder.store))}",
-    } | external_urls()
-    servers = _own_servers(folder, sockets=sockets)
+        **external,
+    }
+    servers = _own_servers(folder, sockets=sockets, external=external)
     programs = [*servers.values(), *services]
     environment = _environment(folder, urls=urls, place=place)
     supervisord = Supervisord(programs, folder=folder, sockets=sockets, environment=environment)
@@ -250,9 +227,8 @@ def _bring_up(
     connection.save(Connection(stack.place.url, key), folder=stack.folder.path)
 
 
-def _own_servers(folder: DataFolder, *, sockets: Path) -> dict[str, Program]:
+def _own_servers(folder: DataFolder, *, sockets: Path, external: Mapping[str, str]) -> dict[str, Program]:
     """The servers that the user does not bring."""
-    external = external_urls()
     servers = {}
     if "DATABASE_URL" not in external:
         account = choose_account(folder)
@@ -282,7 +258,8 @@ def _migrated(url: str, *, folder: DataFolder) -> str:
         with Session(engine) as session:
             good = known is not None and authenticate(session, known.key) is not None
         engine.dispose()
-        return known.key if known and good else ensure_local_key(url)
+        # A database may serve the stacks of several machines and folders: each renews its own key alone.
+        return known.key if known and good else ensure_local_key(url, name=folder.key_name())
     except (SQLAlchemyError, CommandError) as error:
         raise StackFailed(f"The database cannot be brought up to date: {error}") from error
 

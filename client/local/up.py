@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from client import connection
 from client.local.folder import DataFolder
-from client.local.stack import Place, running_stack
+from client.local.programs import external_urls
+from client.local.stack import running_stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import FrameType
 
+    from client.local.place import Place
     from client.local.programs import Program
 
 _WATCH_S = 0.5
@@ -76,7 +78,12 @@ def up(
         say(f"Starting in {folder.path} …")
         try:
             with running_stack(
-                folder, place=place, say=say, check_stop=check_stop, services=services
+                folder,
+                place=place,
+                say=say,
+                check_stop=check_stop,
+                services=services,
+                external=external_urls(),
             ) as stack:
                 connection.point_to(folder.path)
                 say(f"Ready: {place.url}")

@@ -9,11 +9,13 @@ import lzma
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CHUNK_BYTES = 1024 * 1024
 # `xz -9` needs 65 MiB; a hostile header may ask for 4 GiB.
 XZ_MEMORY_BYTES = 128 * 1024 * 1024
+# What describes one entry of a tar: its own block, long names, extended headers. Honest ones take a few KiB.
+TAR_HEADER_BYTES = 64 * 1024
 
 
 class Source(Protocol):
@@ -45,34 +47,59 @@ class CappedFile(io.BufferedReader):
 
 
 class ForwardReader:
-    """An unpacked tar, read forwards only, whose owner is told of every step.
+    """An unpacked tar, read forwards only, whose owner is told of every step (its bytes, the new position).
 
-    tarfile skips files by seeking, and reads extended headers in one piece: here skipping is reading, so that what
-    is unpacked is counted, and pieces are small.
+    tarfile skips files by seeking: here skipping is reading, so that what is unpacked is counted. It makes objects of
+    headers, many times their size, and follows any number of them before it hands out an entry: what it may read
+    between two entries is limited. The entries' own bytes do not pass through it (`data`).
     """
 
-    def __init__(self, source: Source, *, on_position: Callable[[int], None]) -> None:
+    def __init__(self, source: Source, *, on_step: Callable[[int, int], None]) -> None:
         self._source = source
-        self._on_position = on_position
+        self._on_step = on_step
         self._position = 0
+        self._header_bytes = 0
 
     def tell(self) -> int:
         return self._position
 
     def read(self, size: int) -> bytes:
-        if size > CHUNK_BYTES:
-            raise OversizedRead(f"a header of it claims {size} bytes")
-        data = self._source.read(size)
-        self._position += len(data)
-        self._on_position(self._position)
-        return data
+        """Read headers; for tarfile."""
+        self._header_bytes += size
+        if size < 0 or self._header_bytes > TAR_HEADER_BYTES:
+            raise OversizedRead(f"the headers of one entry claim more than {TAR_HEADER_BYTES} bytes")
+        return self._step(size)
 
     def seek(self, position: int) -> int:
         if position < self._position:
             raise ValueError(f"a header of it points backwards, from {self._position} to {position}")
-        while self._position < position and self.read(min(CHUNK_BYTES, position - self._position)):
+        while self._position < position and self._step(min(CHUNK_BYTES, position - self._position)):
             pass
         return self._position
+
+    def begin_entry(self) -> None:
+        """The headers read so far led to an entry: the next one may have as many."""
+        self._header_bytes = 0
+
+    def data(self, *, start: int, size: int) -> Iterator[bytes]:
+        """The bytes of an entry, in small pieces.
+
+        Raises:
+            EOFError: the tar ends before them.
+        """
+        self.seek(start)
+        while size > 0:
+            chunk = self._step(min(CHUNK_BYTES, size))
+            if not chunk:
+                raise EOFError("it ends in the middle")
+            size -= len(chunk)
+            yield chunk
+
+    def _step(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self._position += len(data)
+        self._on_step(len(data), self._position)
+        return data
 
 
 class XzReader:

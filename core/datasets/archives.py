@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Literal, NoReturn, cast
 
-from core.datasets.archive_readers import CHUNK_BYTES, CappedFile, ForwardReader, decompressed
+from core.datasets.archive_readers import CHUNK_BYTES, CappedFile, ForwardReader, OversizedRead, decompressed
 from core.datasets.scratch import disk_errors, require_space
 from core.errors import ArchiveRejected
 from core.schemas.datasets import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from core.settings import Settings
@@ -34,6 +34,8 @@ MAX_DEPTH = 3
 # Small entries may shrink well for honest reasons (a white canvas); volume is what harms.
 BOMB_FLOOR_BYTES = 1024 * 1024
 _DIRECTORY_BYTES_PER_ENTRY = 256
+_GLOBAL_HEADERS = 64
+_GLOBAL_HEADERS_LENGTH = 8 * 1024
 _HOSTILE_NAME = re.compile(r"^/|^[A-Za-z]:|\\|\x00|(^|/)\.\.(/|$)")
 _IGNORED_NAMES = {"__macosx", "thumbs.db", "desktop.ini"}
 _ENCRYPTED = 0x1 | 0x40
@@ -67,6 +69,14 @@ class Unpacked:
     rejected: list[Rejection] = field(default_factory=list)
 
 
+@dataclass
+class Spent:
+    """How much of an upload's limits was used up so far: they hold for all of its files together."""
+
+    entries: int = 0
+    unpacked_bytes: int = 0
+
+
 def kind_of(path: Path) -> Literal["zip", "tar"] | None:
     """Tell an archive by its first bytes; None for anything else.
 
@@ -81,7 +91,7 @@ def kind_of(path: Path) -> Literal["zip", "tar"] | None:
     return None
 
 
-def unpack(path: Path, *, archive: str, folder: Path, limits: Settings) -> Unpacked:
+def unpack(path: Path, *, archive: str, folder: Path, limits: Settings, spent: Spent) -> Unpacked:
     """Unpack every file that may be a picture.
 
     Args:
@@ -89,12 +99,13 @@ def unpack(path: Path, *, archive: str, folder: Path, limits: Settings) -> Unpac
         archive: its name, for messages.
         folder: an empty one, for the files.
         limits: max_archive_entries, max_picture_bytes, max_unpacked_bytes, max_unpack_ratio.
+        spent: what the upload's earlier files took; this archive's share is added.
 
     Raises:
         ArchiveRejected: the archive is hostile or broken.
         StoreFull: the scratch disk is full.
     """
-    unpacking = _Unpacking(archive, folder=folder, limits=limits)
+    unpacking = _Unpacking(archive, folder=folder, limits=limits, spent=spent)
     try:
         if kind_of(path) == "zip":
             unpacking.zip(path)
@@ -120,19 +131,20 @@ def sanitised(name: str) -> str:
 class _Unpacking:
     """One archive on its way into a folder."""
 
-    def __init__(self, archive: str, *, folder: Path, limits: Settings) -> None:
+    def __init__(self, archive: str, *, folder: Path, limits: Settings, spent: Spent) -> None:
         self.result = Unpacked()
         self._archive = archive
         self._folder = folder
         self._limits = limits
+        self._spent = spent
         self._names: set[str] = set()
 
     def zip(self, path: Path) -> None:
         piece_bytes = max(CHUNK_BYTES, self._limits.max_archive_entries * _DIRECTORY_BYTES_PER_ENTRY)
         with CappedFile(io.FileIO(path), piece_bytes=piece_bytes) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-            self._check_count(len(entries))
-            self._check_total(sum(entry.file_size for entry in entries))
+            self._spend_entries(len(entries))
+            self._spend_bytes(sum(entry.file_size for entry in entries))
             for entry in entries:
                 self._check_zip_entry(entry)
             for entry in entries:
@@ -142,21 +154,26 @@ class _Unpacking:
     def tar(self, path: Path) -> None:
         packed_bytes = path.stat().st_size
 
-        def on_position(position: int) -> None:
-            self._check_total(position)
+        def on_step(size_bytes: int, position: int) -> None:
+            self._spend_bytes(size_bytes)
             self._check_ratio(position, packed_bytes=packed_bytes)
 
         with path.open("rb") as file:
-            reader = ForwardReader(decompressed(file), on_position=on_position)
+            reader = ForwardReader(decompressed(file), on_step=on_step)
             # tarfile asks for read, seek and tell only.
             with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r:") as archive:
-                for count, member in enumerate(archive, start=1):
-                    self._check_count(count)
+                while (member := archive.next()) is not None:
+                    reader.begin_entry()
+                    # tarfile keeps every entry, with a copy of all global headers in each.
+                    archive.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
+                    _check_global_headers(archive.pax_headers)
+                    self._spend_entries(1)
                     self._check_member(member)
                     if self._wanted(member.name, is_folder=member.isdir(), size_bytes=member.size):
-                        open_member = partial(archive.extractfile, member)
                         self._save(
-                            member.name, cast("Callable[[], IO[bytes]]", open_member), size_bytes=member.size
+                            member.name,
+                            reader.data(start=member.offset_data, size=member.size),
+                            size_bytes=member.size,
                         )
 
     def _refuse(self, why: str, *, reason: str, entry: str | None = None) -> NoReturn:
@@ -170,16 +187,19 @@ class _Unpacking:
             entry=shown,
         )
 
-    def _check_count(self, count: int) -> None:
-        if count > self._limits.max_archive_entries:
+    def _spend_entries(self, count: int) -> None:
+        self._spent.entries += count
+        if self._spent.entries > self._limits.max_archive_entries:
             self._refuse(
-                f"it has more than {self._limits.max_archive_entries} entries", reason="too_many_entries"
+                f"with it the upload has more than {self._limits.max_archive_entries} files and entries",
+                reason="too_many_entries",
             )
 
-    def _check_total(self, unpacked_bytes: int) -> None:
-        if unpacked_bytes > self._limits.max_unpacked_bytes:
+    def _spend_bytes(self, size_bytes: int) -> None:
+        self._spent.unpacked_bytes += size_bytes
+        if self._spent.unpacked_bytes > self._limits.max_unpacked_bytes:
             self._refuse(
-                f"unpacked it is larger than {self._limits.max_unpacked_bytes} bytes",
+                f"with it the upload's archives are larger than {self._limits.max_unpacked_bytes} bytes, unpacked",
                 reason="unpacked_too_large",
             )
 
@@ -240,18 +260,21 @@ class _Unpacking:
     def _save_zipped(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         """Entries of a zip stand alone: a damaged one costs no other."""
         try:
-            self._save(entry.filename, partial(archive.open, entry), size_bytes=entry.file_size)
+            with archive.open(entry) as reader:
+                self._save(
+                    entry.filename, iter(partial(reader.read, CHUNK_BYTES), b""), size_bytes=entry.file_size
+                )
         except _DAMAGE as error:
             self._reject(entry.filename, code="damaged", reason=f"The entry cannot be unpacked ({error}).")
 
-    def _save(self, name: str, open_entry: Callable[[], IO[bytes]], *, size_bytes: int) -> None:
-        """Copy an entry to a file of its own. Both parsers hand out no more than the size that was checked."""
+    def _save(self, name: str, chunks: Iterator[bytes], *, size_bytes: int) -> None:
+        """Write an entry to a file of its own. Both readers hand out no more than the size that was checked."""
         require_space(self._folder, size_bytes)
         path = self._folder / f"{len(self.result.found):06d}"
         with disk_errors():
             writer = path.open("wb")
-        with writer, open_entry() as reader:
-            while chunk := reader.read(CHUNK_BYTES):
+        with writer:
+            for chunk in chunks:
                 with disk_errors():
                     writer.write(chunk)
                     writer.flush()
@@ -259,6 +282,13 @@ class _Unpacking:
 
     def _reject(self, name: str, *, code: str, reason: str) -> None:
         self.result.rejected.append(Rejection(name=_shown(name), code=code, reason=reason))
+
+
+def _check_global_headers(headers: Mapping[str, str]) -> None:
+    # They count again for each entry. git writes one, the commit.
+    length = sum(len(name) + len(value) for name, value in headers.items())
+    if len(headers) > _GLOBAL_HEADERS or length > _GLOBAL_HEADERS_LENGTH:
+        raise OversizedRead("it holds more global headers than any honest archive needs")
 
 
 def _shown(name: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core.datasets.archives import Found, Unpacked, kind_of, sanitised, unpack
+from core.datasets.archives import Found, Spent, Unpacked, kind_of, sanitised, unpack
 from core.datasets.pictures import Picture, contact_sheet, normalise
 from core.datasets.scratch import require_space
 from core.errors import DatasetUnusable
@@ -144,14 +144,17 @@ def preview_key(dataset_id: UUID) -> str:
 
 def _collect(uploads: Sequence[Upload], *, folder: Path, limits: Settings) -> Unpacked:
     collected = Unpacked()
-    for number, upload in enumerate(uploads):
+    pictures = [kind_of(upload.path) is None for upload in uploads]
+    # The limits hold for the whole upload: a form may hold thousands of archives.
+    spent = Spent(entries=sum(pictures))
+    for number, (upload, is_picture) in enumerate(zip(uploads, pictures, strict=True)):
         name = sanitised(upload.name)
-        if kind_of(upload.path) is None:
+        if is_picture:
             collected.found.append(Found(name, upload.path))
             continue
         target = folder / f"unpacked-{number}"
         target.mkdir()
-        unpacked = unpack(upload.path, archive=name, folder=target, limits=limits)
+        unpacked = unpack(upload.path, archive=name, folder=target, limits=limits, spent=spent)
         upload.path.unlink()
         collected.found.extend(unpacked.found)
         collected.rejected.extend(unpacked.rejected)

@@ -27,7 +27,7 @@ SERVERS_AND_SLEEP = """
 import sys
 from pathlib import Path
 from client.local.programs import Program
-from client.local.stack import Place
+from client.local.place import Place
 from client.local.up import up
 from core.errors import SlaeganError
 services = [Program("idle", ("sleep", "1000"))]

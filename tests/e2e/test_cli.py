@@ -102,7 +102,7 @@ def shell(stack: Up, hostile: Path) -> Shell:
 
 
 def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: Path) -> None:
-    text = shell("train", str(pictures), "--images", "8", "--name", "ramps", *TINY, "--watch")
+    text = shell("train", str(pictures), "--images", "8", "--name", "ramps [/old]", *TINY, "--watch")
     assert "6 pictures, 1 files rejected" in text
     assert "notes.txt" in text
     assert "Succeeded" in text
@@ -110,7 +110,7 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     job_id = re.search(r"Job ([0-9a-f-]{36})", text)[1]  # type: ignore[index]
 
     assert "ramps" in shell("datasets")
-    assert re.search(rf"{job_id} +ramps +succeeded +8/8 +FID", shell("jobs"))
+    assert re.search(rf"{job_id} +ramps \[/old\] +succeeded +8/8 +FID", shell("jobs"))
     assert "Succeeded" in shell("watch", job_id[:8])
 
     paths = [hostile / line for line in shell("download", "last", "--to", "results").splitlines()]
@@ -244,7 +244,13 @@ def test_a_killed_worker_and_api_come_back_and_all_ends(stack: Up) -> None:
 
 
 def test_demo(tmp_path: Path, pictures: Path) -> None:
-    shell = Shell(tmp_path, clean_environment(tmp_path))
+    # Whatever servers the environment names are not the demo's.
+    elsewhere = {
+        "DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/nothing",
+        "BROKER_URL": "redis://127.0.0.1:1/0",
+        "STORAGE_URL": (tmp_path / "elsewhere").as_uri(),
+    }
+    shell = Shell(tmp_path, clean_environment(tmp_path) | elsewhere)
     text = shell("demo", "--output", "out", "--pictures", str(pictures), "--images", "8", *TINY[2:])
     assert "summary.json" in text
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -258,3 +264,4 @@ def test_demo(tmp_path: Path, pictures: Path) -> None:
     # The stack is gone, with its processes and files, and the user's own stack is still the one that is meant.
     assert not (tmp_path / "out" / "stack").exists()
     assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "elsewhere").exists()

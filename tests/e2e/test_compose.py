@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,8 +52,20 @@ def test_a_gpu_worker_reserves_one_device() -> None:
 
 
 def test_every_named_volume_is_declared() -> None:
-    used = {v.split(":")[0] for service in COMPOSE["services"].values() for v in service.get("volumes", [])}
-    assert used == set(COMPOSE["volumes"])
+    mounts = [volume for service in COMPOSE["services"].values() for volume in service.get("volumes", [])]
+    assert {mount.split(":")[0] for mount in mounts if ":" in mount} == set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_containers_of_one_service_share_neither_name_nor_scratch(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert "SLAEGAN_WORKER_NAME" not in service["environment"]
+    assert not [volume for volume in service["volumes"] if volume.endswith(":/data/scratch")]
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_credentials_of_a_store_reach_every_service(name: str) -> None:
+    assert COMPOSE["services"][name]["env_file"] == [{"path": "store.env", "required": False}]
 
 
 def test_the_api_image_has_no_torch() -> None:
@@ -82,12 +95,6 @@ def environment(empty_database_url: str, empty_broker_url: str, tmp_path: Path) 
     }
 
 
-def own(name: str) -> dict[str, str]:
-    """What a service sets beside the common environment; its worker's name is all that matters on this machine."""
-    given = COMPOSE["services"][name]["environment"]
-    return {key: value for key, value in given.items() if key == "SLAEGAN_WORKER_NAME"}
-
-
 def command(words: list[str]) -> list[str]:
     """A command of the file with this environment's Python, in the safe path mode that the images set."""
     program, *arguments = words
@@ -102,7 +109,7 @@ def is_healthy(name: str, environment: dict[str, str], cwd: Path) -> bool:
     words = [word.replace(":8000/", f":{environment['SLAEGAN_PORT']}/") for word in words]
     checked = subprocess.run(
         command(words),
-        env=environment | own(name),
+        env=environment,
         cwd=cwd,
         check=False,
         stderr=subprocess.DEVNULL,
@@ -111,18 +118,29 @@ def is_healthy(name: str, environment: dict[str, str], cwd: Path) -> bool:
     return checked.returncode == 0
 
 
+def first_key(environment: dict[str, str], cwd: Path) -> str:
+    """What the README's command for a key prints."""
+    found = re.search(r"docker compose exec api (python -m \S+)", (ROOT / "README.md").read_text())
+    assert found is not None
+    words = command(found[1].split())
+    return subprocess.run(
+        words, env=environment, cwd=cwd, check=True, timeout=60, capture_output=True, text=True
+    ).stdout
+
+
 @pytest.mark.slow
 def test_every_command_runs(environment: dict[str, str], tmp_path: Path) -> None:
     for _ in range(2):  # A restarted migration does nothing.
         migrate = command(COMPOSE["services"]["migrate"]["command"])
         subprocess.run(migrate, env=environment, cwd=tmp_path, check=True, timeout=60)
+    assert first_key(environment, tmp_path).startswith("slg_")
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name in LONG_LIVED:
             with (tmp_path / f"{name}.log").open("wb") as log:
                 processes[name] = subprocess.Popen(
                     command(COMPOSE["services"][name]["command"]),
-                    env=environment | own(name), cwd=tmp_path, stdout=log, stderr=log,
+                    env=environment, cwd=tmp_path, stdout=log, stderr=log,
                 )  # fmt: skip
         checked = [name for name in LONG_LIVED if "healthcheck" in COMPOSE["services"][name]]
         assert checked == ["api", "worker-gpu", "worker-metrics"]

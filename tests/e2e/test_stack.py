@@ -17,11 +17,16 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 import redis
+from sqlalchemy.orm import Session
 
+from client.connection import load
 from client.local import postgres, valkey
 from client.local.account import choose_account
+from client.local.children import guarded
 from client.local.folder import DataFolder
-from tests.e2e.conftest import ROOT
+from core.db import make_engine
+from core.keys import authenticate
+from tests.e2e.conftest import ROOT, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +35,12 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Up]
 
+LISTENER = """
+import socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    print("listening", flush=True)
+    sys.stdin.read()
+"""
 PARTS = ("postgres", "valkey-server", "sleep")
 
 
@@ -105,8 +116,9 @@ def test_killed_parts_are_restarted_and_shown(start_up: Start, tmp_path: Path) -
 
 def test_kill_9_leaves_nothing_and_the_next_start_recovers(start_up: Start, tmp_path: Path) -> None:
     data = tmp_path / "data"
+    port = free_port()
     for round_, victims in enumerate((("up",), ("supervisord",), ("up", "supervisord"))):
-        up = start_up(data).wait_ready()
+        up = start_up(data, port=port).wait_ready()
         note(data, f"round {round_}")
         processes = [up.supervisord(), *(up.part(name) for name in PARTS)]
         kill = {"up": up.process, "supervisord": up.supervisord()}
@@ -116,7 +128,15 @@ def test_kill_9_leaves_nothing_and_the_next_start_recovers(start_up: Start, tmp_
         assert alive == [], victims
         assert up.process.wait(30) != 0
         assert up.left() == []
-    up = start_up(data).wait_ready()
+    # An API that still stops: it holds the folder's lock, and listens.
+    command = guarded([sys.executable, "-c", LISTENER, str(port)], lock=data / "parts.lock")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as leftover:
+        assert leftover.stdout is not None
+        leftover.stdout.readline()
+        up = start_up(data, port=port)
+        up.wait_until(lambda: "Waiting for" in up.text() or up.process.poll() is not None)
+        assert "Waiting for the processes of the last run to end" in up.text()
+    up.wait_ready()
     assert notes(data) == ["round 0", "round 1", "round 2"]
     assert up.stop() == 0
 
@@ -181,6 +201,16 @@ def test_servers_of_the_user_are_used(
     assert not (tmp_path / "data" / "postgres").exists()
     with postgres.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM api_keys").fetchone() == (1,)
+    # Another stack on the same servers has a key of its own, and the first one's stays good.
+    other = start_up(
+        tmp_path / "other", extra={"DATABASE_URL": database_url, "BROKER_URL": broker_url}
+    ).wait_ready()
+    found = [load(stack.data) for stack in (up, other)]
+    engine = make_engine(database_url)
+    with Session(engine) as session:
+        assert all(known and authenticate(session, known.key) for known in found)
+    engine.dispose()
+    assert other.stop() == 0
     assert up.stop() == 0
 
 

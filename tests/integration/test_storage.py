@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import boto3
@@ -88,10 +90,25 @@ def test_an_unreachable_s3_is_a_store_error(monkeypatch: pytest.MonkeyPatch, sou
     for name, value in (AWS | {"AWS_ENDPOINT": "http://127.0.0.1:9"}).items():
         monkeypatch.setenv(name, value)
     store = open_store("s3://artifacts", reserve_bytes=0)
+    begun = time.monotonic()
     with pytest.raises(StoreUnavailable, match="artifacts"):
         store.check()
     with pytest.raises(StoreUnavailable):
         store.put("key", source)
+    # Two times three tries, with pauses of at most a second.
+    assert time.monotonic() - begun < 6
+
+
+def test_a_silent_s3_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # The kernel connects; nobody answers.
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for name, value in (AWS | {"AWS_ENDPOINT": endpoint}).items():
+            monkeypatch.setenv(name, value)
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            open_store("s3://artifacts", reserve_bytes=0).put("key", source)
+    # The first try ends after the 10 s of silence, and no other begins after 8 s.
+    assert time.monotonic() - begun < 15
 
 
 def test_the_reserve_stays_free(tmp_path: Path, source: Path) -> None:

@@ -87,6 +87,17 @@ def test_a_dataset_is_named_after_its_first_file(owner: Person) -> None:
     assert upload(owner, {"emoji faces.zip": zipped(pngs(4))}).json()["name"] == "emoji faces"
 
 
+@pytest.mark.parametrize(
+    ("file_name", "name"),
+    [
+        ("x" * 300 + ".zip", "x" * 200),
+        ("a\x1b[31m\u202eb.zip", "a\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}b"),
+    ],
+)
+def test_a_file_name_that_becomes_a_name_is_fit_to_be_shown(file_name: str, name: str, owner: Person) -> None:
+    assert upload(owner, {file_name: zipped(pngs(4))}).json()["name"] == name
+
+
 def test_list_goes_on_by_cursor_while_others_are_added(owner: Person) -> None:
     made = [upload(owner, pngs(4), name=f"{i}").json() for i in range(5)]
     page = owner.get("/v1/datasets", params={"limit": 2}).json()

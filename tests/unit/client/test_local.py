@@ -15,8 +15,8 @@ import pytest
 from client.local import guard
 from client.local.children import guarded
 from client.local.folder import DataFolder, holders
+from client.local.place import Place
 from client.local.programs import Program, service_programs
-from client.local.stack import Place
 from client.local.supervisord import configuration
 from core.errors import StackFailed
 

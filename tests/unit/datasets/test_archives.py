@@ -7,17 +7,19 @@ import lzma
 import stat
 import struct
 import tarfile
+import tracemalloc
 import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core.datasets.archives import Unpacked, kind_of, sanitised, unpack
+from core.datasets.archives import Spent, Unpacked, kind_of, sanitised, unpack
 from core.errors import ArchiveRejected
-from tests.picture_files import png, pngs, zipped
+from tests.picture_files import png, pngs, tarred, zipped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from core.settings import Settings
@@ -39,7 +41,7 @@ def run(tmp_path: Path, limits: Callable[..., Settings]) -> Callable[..., Unpack
         folder.mkdir(exist_ok=True)
         before = sorted(tmp_path.rglob("*"))
         try:
-            return unpack(path, archive="faces", folder=folder, limits=limits(**values))
+            return unpack(path, archive="faces", folder=folder, limits=limits(**values), spent=Spent())
         finally:
             outside = [p for p in sorted(tmp_path.rglob("*")) if p not in before and folder not in p.parents]
             assert not outside, "something was written outside the folder"
@@ -56,18 +58,6 @@ def refused(run: Callable[..., Unpacked]) -> Callable[..., dict[str, Any]]:
         return raised.value.details
 
     return details
-
-
-def tarred(files: dict[str, bytes], *members: tarfile.TarInfo) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-        for member in members:
-            archive.addfile(member)
-    return buffer.getvalue()
 
 
 def zip_entry(name: str, data: bytes = b"x", *, mode: int = 0) -> bytes:
@@ -213,6 +203,86 @@ def test_a_tar_header_cannot_claim_memory(refused: Callable[..., dict[str, Any]]
     member.type, member.size = tarfile.XHDTYPE, 1_000_000_000
     data = member.tobuf(tarfile.USTAR_FORMAT) + bytes(2048)
     assert refused(data)["reason"] == "damaged"
+
+
+def pax_record(key: str, value: str) -> bytes:
+    """A record of an extended header, which begins with its own length."""
+    rest = f" {key}={value}\n".encode()
+    length = len(rest) + 1
+    while len(str(length)) + len(rest) != length:
+        length += 1
+    return str(length).encode() + rest
+
+
+def pax(kind: bytes, *, keys: int, value: str = "") -> bytes:
+    """An extended header, of one entry or of all that follow, with so many keys."""
+    data = b"".join(pax_record(f"{i:04d}", value) for i in range(keys))
+    header = tarfile.TarInfo("headers")
+    header.type, header.size = kind, len(data)
+    return header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def empty_members(count: int) -> list[bytes]:
+    return [tarfile.TarInfo(f"{i}.png").tobuf(tarfile.USTAR_FORMAT) for i in range(count)]
+
+
+TAR_END = bytes(2 * tarfile.BLOCKSIZE)
+
+
+@contextmanager
+def memory_peak_below(size_bytes: int) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < size_bytes
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pax(tarfile.XGLTYPE, keys=40_000),  # 400 KB; each of 150 entries would hold a copy: 139 MB
+        pax(tarfile.XGLTYPE, keys=5_000),
+        pax(tarfile.XGLTYPE, keys=65),
+        pax(tarfile.XGLTYPE, keys=1, value="x" * 10_000),
+        pax(tarfile.XGLTYPE, keys=60) * 200,  # one after the other, before any entry
+    ],
+    ids=["400 KB", "50 KB", "many", "long", "a chain"],
+)
+def test_global_headers_of_a_tar_cannot_take_memory(
+    header: bytes, refused: Callable[..., dict[str, Any]]
+) -> None:
+    data = gzip.compress(header + b"".join(empty_members(150)) + TAR_END)
+    with memory_peak_below(8_000_000):
+        assert refused(data)["reason"] == "damaged"
+
+
+def test_global_headers_that_add_up_are_refused(refused: Callable[..., dict[str, Any]]) -> None:
+    members = empty_members(40)
+    data = b"".join(
+        pax(tarfile.XGLTYPE, keys=1, value=str(i)).replace(b"0000=", f"{i:04d}=".encode()) + member
+        for i, member in enumerate(members * 2)
+    )
+    assert refused(data + TAR_END)["reason"] == "damaged"
+
+
+def test_headers_of_single_entries_do_not_stay_in_memory(run: Callable[..., Unpacked]) -> None:
+    header = pax(tarfile.XHDTYPE, keys=4_000)
+    data = gzip.compress(b"".join(header + member for member in empty_members(40)) + TAR_END)
+    # One such header is half a megabyte of objects; forty would be twenty.
+    with memory_peak_below(8_000_000):
+        result = run(data)
+    assert len(result.found) == 40
+
+
+def test_a_tar_of_git_is_taken(run: Callable[..., Unpacked]) -> None:
+    commit = pax_record("comment", "4b825dc642cb6eb9a060e54bf8d69288fbee4904")
+    header = tarfile.TarInfo("pax_global_header")
+    header.type, header.size = tarfile.XGLTYPE, len(commit)
+    data = header.tobuf(tarfile.USTAR_FORMAT) + commit.ljust(tarfile.BLOCKSIZE, b"\0") + tarred(pngs(5))
+    assert [found.name for found in run(data).found] == [*pngs(5)]
 
 
 def test_an_xz_cannot_claim_memory(refused: Callable[..., dict[str, Any]]) -> None:

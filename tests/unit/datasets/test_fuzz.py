@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from core.datasets.archives import Found, unpack
+from core.datasets.archives import Found, Spent, unpack
 from core.datasets.pictures import FORMATS, Picture, normalise
 from core.errors import ArchiveRejected
 from core.schemas.datasets import Rejection
@@ -100,7 +100,9 @@ def test_mutated_archives(kind: str, mutations: list[tuple[float, int]], keep: f
         folder.mkdir()
         (outside / "archive").write_bytes(mutated(archive_file(kind), mutations, keep))
         try:
-            result = unpack(outside / "archive", archive="x", folder=folder, limits=service_settings())
+            result = unpack(
+                outside / "archive", archive="x", folder=folder, limits=service_settings(), spent=Spent()
+            )
         except ArchiveRejected as error:
             refusal = error.details
         else:

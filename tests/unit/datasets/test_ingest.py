@@ -5,15 +5,17 @@ from uuid import UUID, uuid4
 
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from core.datasets.ingest import Normalised, Upload, normalise_uploads, stored
 from core.datasets.scratch import clear_abandoned, require_space, scratch_folder
-from core.errors import DatasetUnusable, StoreFull, StoreUnavailable
+from core.errors import ArchiveRejected, DatasetUnusable, StoreFull, StoreUnavailable
 from core.settings import settings
 from core.storage import LocalStore, remove
-from tests.picture_files import encoded, png, pngs, zipped
+from tests.picture_files import encoded, png, pngs, tarred, zipped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from core.settings import Settings
@@ -69,6 +71,37 @@ def test_each_rejected_file_is_named_with_its_reason(tmp_path: Path) -> None:
         "tiny.png": "too_small",
         "inner.zip": "not_an_image",
     }
+
+
+def test_limits_hold_for_the_archives_of_an_upload_together(
+    tmp_path: Path, limits: Callable[..., Settings]
+) -> None:
+    packed = {"a.zip": zipped(pngs(4)), "b.tar": tarred(pngs(4))}
+
+    def run(name: str, files: dict[str, bytes], **values: int) -> Normalised:
+        (tmp_path / name).mkdir()
+        return normalised(files, folder=tmp_path / name, limits=limits(**values))
+
+    def refusal(name: str, files: dict[str, bytes], **values: int) -> tuple[str, str]:
+        with pytest.raises(ArchiveRejected) as raised:
+            run(name, files, **values)
+        return raised.value.details["archive"], raised.value.details["reason"]
+
+    # Four entries each, and a picture beside them.
+    files = packed | {"c.png": png("blue")}
+    assert len(run("enough", files, max_archive_entries=9).pictures) == 5
+    assert refusal("many", files, max_archive_entries=8) == ("b.tar", "too_many_entries")
+    # A tar's blocks count: four headers, four pictures of one block, and the block that ends it.
+    tar_bytes = 9 * 512
+    assert len(run("alone", {"b.tar": packed["b.tar"]}, max_unpacked_bytes=tar_bytes).pictures) == 4
+    assert refusal("large", packed, max_unpacked_bytes=tar_bytes) == ("b.tar", "unpacked_too_large")
+
+
+def test_a_limit_that_five_digits_cannot_name_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLAEGAN_MAX_ARCHIVE_ENTRIES", "100000")
+    settings.cache_clear()
+    with pytest.raises(ValidationError, match="99999"):
+        settings()
 
 
 def test_duplicates_are_found_across_formats(tmp_path: Path) -> None:
