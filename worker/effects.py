@@ -15,7 +15,15 @@ from core.errors import StoreUnavailable
 from core.evaluations import service as evaluations
 from core.jobs import lease
 from core.metrics.protocol import planned_protocol
-from core.schemas.ticks import FactsTick, ProgressTick, SnapshotTick, StateTick, Tick, WarningTick
+from core.schemas.ticks import (
+    FactsTick,
+    PreparingTick,
+    ProgressTick,
+    SnapshotTick,
+    StateTick,
+    Tick,
+    WarningTick,
+)
 from core.storage import remove, sha256_of, store
 from worker.supervisor import write
 
@@ -54,6 +62,7 @@ class TrainingEffects:
     def carry_out(self, ticks: list[Tick], log: list[str]) -> None:
         """Carry out what the child said since the last call, in its order."""
         progress: list[ProgressTick] = []
+        prepared: list[str] = []
         for tick in ticks:
             if isinstance(tick, ProgressTick):
                 progress.append(tick)
@@ -61,6 +70,8 @@ class TrainingEffects:
             self._record(progress)
             progress = []
             match tick:
+                case PreparingTick():
+                    prepared.append(f"{tick.done} of {tick.total} pictures are prepared")
                 case FactsTick():
                     write(lease.record_facts, self._attempt, tick.facts)
                 case StateTick():
@@ -70,8 +81,8 @@ class TrainingEffects:
                 case WarningTick():
                     remove(write(lease.record_warning, self._attempt, tick), store=store())
         self._record(progress)
-        if log and self._lines_left > 0:
-            self._record_log(log)
+        if (prepared or log) and self._lines_left > 0:
+            self._record_log(prepared + log)
 
     def _record(self, progress: list[ProgressTick]) -> None:
         if not progress:

@@ -48,6 +48,7 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
     real_M3HW = load_pictures(
         spec.images_dir,
         resolution=spec.config.resolution,
+        fit=spec.config.fit,
         cache_dir=spec.cache_dir,
         dataset_hash=spec.dataset_hash,
         check_stop=lambda: None,

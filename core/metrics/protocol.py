@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Literal
 
 from core.errors import ConfigurationFailed
-from core.schemas.training import EvaluationConfig, Frozen, SlaeganConfig
+from core.schemas.training import EvaluationConfig, Fit, Frozen, SlaeganConfig
 from core.weights import INCEPTION_SHA256, VGG16_SHA256, available_extractors
 
 KID_SUBSETS = 100
+Preparation = Literal[
+    "all training pictures, centre crop, Lanczos, block means first where 8 times smaller",
+    "all training pictures, padded with white, Lanczos, block means first where 8 times smaller",
+    "all training pictures, squashed, Lanczos, block means first where 8 times smaller",
+]
+_PREPARATION: dict[Fit, Preparation] = {
+    "crop": "all training pictures, centre crop, Lanczos, block means first where 8 times smaller",
+    "pad": "all training pictures, padded with white, Lanczos, block means first where 8 times smaller",
+    "squash": "all training pictures, squashed, Lanczos, block means first where 8 times smaller",
+}
 MIN_REAL = 4  # KID compares subsets of half the real pictures, and a subset needs two
 
 
@@ -31,9 +41,7 @@ class MetricProtocol(Frozen):
     precision: Literal["fp32", "bf16"]
     resolution: int
     real: int
-    real_preparation: Literal["all training pictures, centre crop, Lanczos"] = (
-        "all training pictures, centre crop, Lanczos"
-    )
+    real_preparation: Preparation
     generated: int
     generator_mode: Literal["deployed"] = "deployed"
     latents: Literal["mix", "plain"]
@@ -102,6 +110,7 @@ def planned_protocol(config: SlaeganConfig, *, image_count: int) -> MetricProtoc
         precision=evaluation.precision if vgg16 else "fp32",
         resolution=config.resolution,
         real=image_count,
+        real_preparation=_PREPARATION[config.fit],
         generated=evaluation.generated,
         latents="mix" if config.metadata else "plain",
         seed=evaluation.seed,

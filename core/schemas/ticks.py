@@ -58,6 +58,14 @@ class FactsTick(Frozen):
     facts: dict[str, Any]
 
 
+class PreparingTick(Frozen):
+    """Every few seconds while the pictures are decoded for the first time, and once when all are."""
+
+    tick: Literal["preparing"] = "preparing"
+    done: int
+    total: int
+
+
 class ProgressTick(Frozen):
     """Every few iterations; losses are means since the last tick, NaN-free."""
 
@@ -124,6 +132,7 @@ class ErrorTick(Frozen):
 
 Tick = Annotated[
     FactsTick
+    | PreparingTick
     | ProgressTick
     | StateTick
     | SnapshotTick

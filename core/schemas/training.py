@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Fit = Literal["crop", "pad", "squash"]
 RESOLUTIONS = (64, 128, 256, 512, 1024)
 _WIDTH = {64: 0.5, 128: 0.5}
 _TOTAL_IMAGES = {64: 24_000, 128: 80_000}
@@ -80,6 +81,11 @@ class SlaeganConfig(Frozen):
     version: Literal[1] = 1
     resolution: Literal[64, 128, 256, 512, 1024] = Field(
         256, description="Side of the square pictures, in pixels"
+    )
+    fit: Fit = Field(
+        "crop",
+        description="How a picture becomes square. crop: its central square; pad: the whole picture, centred on "
+        "white; squash: the whole picture, stretched",
     )
     width: float = Field(
         default_factory=_by_resolution(_WIDTH, 1.0),

@@ -7,7 +7,9 @@ Shapes: M pictures in the set, N rows of a batch, F = 512 features.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,12 +20,14 @@ from torch import Tensor, nn
 
 from core.files import atomic_path
 from core.models.vgg import IMAGENET_DEVIATION, IMAGENET_MEAN, vgg16_features
-from core.training.data import picture_paths, read_picture
+from core.training.data import picture_paths, read_pictures
 from core.weights import VGG16_SHA256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from core.schemas.training import Fit
 
 _SIDE = 224
 _BATCH = 8
@@ -74,6 +78,7 @@ def mixed(a_NF: Tensor, b_NF: Tensor, share_N: Tensor) -> Tensor:
 def load_bank(
     images_dir: Path,
     *,
+    fit: Fit,
     cache_dir: Path,
     dataset_hash: str,
     weights_dir: Path,
@@ -85,19 +90,20 @@ def load_bank(
 
     Args:
         images_dir: picture files, read in the order of their names.
-        cache_dir: shared by jobs; holds one file for each dataset, VGG-16 weights and type.
+        fit: how a picture becomes square, as for training.
+        cache_dir: shared by jobs; holds one file for each dataset, fit, VGG-16 weights and type.
         dataset_hash: names the content of images_dir.
         weights_dir: where the VGG-16 weights are.
         device: where to compute.
         dtype: in which the features are computed.
-        check_stop: called between batches; may raise to give up.
+        check_stop: called between pictures; may raise to give up.
 
     Raises:
         DataFailed: a file cannot be read.
         WeightsMissing: the VGG-16 weights are not to be had.
     """
     kind = str(dtype).removeprefix("torch.")
-    cached = cache_dir / f"bank-{dataset_hash}-{VGG16_SHA256[:16]}-{kind}.safetensors"
+    cached = cache_dir / f"bank-{dataset_hash}-{fit}-{VGG16_SHA256[:16]}-{kind}.safetensors"
     if cached.is_file():
         try:
             return MetadataBank.of(load_file(cached)["rows"])
@@ -105,6 +111,7 @@ def load_bank(
             cached.unlink(missing_ok=True)  # a damaged cache is made again
     rows_MF = _extract(
         picture_paths(images_dir),
+        fit=fit,
         network=vgg16_features(weights_dir),
         device=device,
         dtype=dtype,
@@ -118,6 +125,7 @@ def load_bank(
 def _extract(
     paths: list[Path],
     *,
+    fit: Fit,
     network: nn.Sequential,
     device: torch.device,
     dtype: torch.dtype,
@@ -125,13 +133,12 @@ def _extract(
 ) -> Tensor:
     network.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack memory_format
     rows = []
-    for start in range(0, len(paths), _BATCH):
-        check_stop()
-        pictures = [
-            read_picture(path, side=_SIDE, resample=Image.Resampling.BILINEAR)
-            for path in paths[start : start + _BATCH]
-        ]
-        rows.append(_features(network, torch.stack(pictures).to(device), dtype=dtype).cpu())
+    reading = read_pictures(
+        paths, side=_SIDE, fit=fit, resample=Image.Resampling.BILINEAR, check_stop=check_stop
+    )
+    with closing(reading) as pictures:
+        while batch := list(islice(pictures, _BATCH)):
+            rows.append(_features(network, torch.stack(batch).to(device), dtype=dtype).cpu())
     return torch.cat(rows)
 
 

@@ -25,13 +25,13 @@ from core.schemas.ticks import (
     WarningTick,
 )
 from core.training import checkpoint, precision
-from core.training.data import EpochOrder, load_pictures
 from core.training.ema import Ema
 from core.training.facts import facts_of
 from core.training.guard import Guard
 from core.training.initial import initialise
 from core.training.metadata import MetadataBank, load_bank
 from core.training.perceptual import Lpips
+from core.training.pictures import prepare
 from core.training.slaegan import Slaegan, build_networks
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Trainer:
         if spec.init_from is not None and state is None:
             self._facts["init_from"] = initialise(networks, spec.init_from, config=self._config)
         emit(FactsTick(facts=self._facts))
-        self._pictures_M3HW = self._load_pictures()
+        self._pictures = prepare(spec, device=self._device, emit=emit, check_stop=check_stop)
         self._family: Family = Slaegan(
             self._config,
             networks=networks,
@@ -115,7 +115,6 @@ class Trainer:
             device=self._device,
             statistics=self._family.statistics(),
         )
-        self._order = EpochOrder(self._pictures_M3HW.shape[0], seed=self._config.seed)
         self._writer = checkpoint.StateWriter()
         self._good_state = spec.resume
         self._went_back = False
@@ -133,15 +132,6 @@ class Trainer:
         checkpoint.check_same_run(state, config=self._config, dataset_hash=self._spec.dataset_hash)
         return state
 
-    def _load_pictures(self) -> Tensor:
-        return load_pictures(
-            self._spec.images_dir,
-            resolution=self._config.resolution,
-            cache_dir=self._spec.cache_dir,
-            dataset_hash=self._spec.dataset_hash,
-            check_stop=self._check_stop,
-        ).to(self._device)
-
     def _load_bank(self, state: dict[str, Any] | None) -> MetadataBank | None:
         if not self._config.metadata:
             return None
@@ -149,6 +139,7 @@ class Trainer:
             return MetadataBank.of(state["family"]["bank"]["rows"].cpu())
         return load_bank(
             self._spec.images_dir,
+            fit=self._config.fit,
             cache_dir=self._spec.cache_dir,
             dataset_hash=self._spec.dataset_hash,
             weights_dir=self._spec.weights_dir,
@@ -168,13 +159,12 @@ class Trainer:
         Raises:
             NonFinite: the training left the finite numbers again after it had gone back to its last state.
         """
-        config = self._config
         while True:
             if self._snapshot_due():
                 self._snapshot()
-            if self._due(config.checkpoint_every_images, since=self._state_at):
+            if self._due(self._config.checkpoint_every_images, since=self._state_at):
                 self.save()
-            if self.images_seen >= config.total_images:
+            if self.images_seen >= self._config.total_images:
                 break
             self._check_stop()
             try:
@@ -196,9 +186,9 @@ class Trainer:
 
     def iterate(self) -> None:
         """Show one batch to all phases. Raises NonFinite, at a progress tick."""
-        rows_N = self._order.rows(self.images_seen, batch=self._config.batch).to(self._device)
+        rows_N, pictures_N3HW = self._pictures.at(self.images_seen)
         self._guard.remember()
-        self._family.begin(self._pictures_M3HW[rows_N], rows_N=rows_N)
+        self._family.begin(pictures_N3HW, rows_N=rows_N)
         losses: dict[str, Tensor] = {}
         for phase in self._family.phases:
             for _ in range(phase.repeats if self._iteration % phase.every == 0 else 0):
@@ -221,8 +211,7 @@ class Trainer:
     def _progress(self, images: int) -> None:
         losses = self._guard.means()  # waits for the device, so that the time below is the work's
         now = time.perf_counter()
-        rate = images / (now - self._tick_time)
-        self._tick_time = now
+        rate, self._tick_time = images / (now - self._tick_time), now
         self._emit(ProgressTick(images_seen=self.images_seen, images_per_s=rate, losses=losses))
 
     def _snapshot(self) -> None:
@@ -259,7 +248,8 @@ class Trainer:
         self._writer.wait()
 
     def close(self) -> None:
-        """End the writing thread."""
+        """End the reading and the writing thread."""
+        self._pictures.close()
         self._writer.close()
 
     def _go_back(self, error: NonFinite) -> None:

@@ -122,7 +122,8 @@ def test_no_iteration_waits_for_the_device(make_spec: MakeSpec) -> None:
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(4):
-            trainer._family.begin(trainer._pictures_M3HW[:4], rows_N=torch.arange(4, device=trainer._device))
+            rows_N, pictures_N3HW = trainer._pictures.at(trainer.images_seen)
+            trainer._family.begin(pictures_N3HW, rows_N=rows_N)
             for phase in trainer._family.phases:
                 trainer._family.run(phase, backward=trainer._backward)
     finally:

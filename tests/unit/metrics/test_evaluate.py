@@ -38,6 +38,7 @@ def test_the_numbers_are_those_computed_by_hand(evaluation_spec: EvaluationSpec,
     real = load_pictures(
         spec.images_dir,
         resolution=64,
+        fit="crop",
         cache_dir=spec.cache_dir,
         dataset_hash=spec.dataset_hash,
         check_stop=lambda: None,
@@ -78,6 +79,19 @@ def test_precision_is_a_protocol_of_its_own(evaluation_spec: EvaluationSpec, res
     assert len(features_files(evaluation_spec)) == 2
     assert found.metrics["fid"] == pytest.approx(result.metrics["fid"], rel=0.05)
     assert found.metrics["lpips"] == pytest.approx(result.metrics["lpips"], rel=1e-5)
+
+
+def test_real_pictures_are_prepared_as_for_the_training(
+    evaluation_spec: EvaluationSpec, result: MetricsTick
+) -> None:
+    config = evaluation_spec.config.model_copy(update={"fit": "squash"})
+    with pytest.raises(ConfigurationFailed, match="it differs in real_preparation"):
+        evaluate(evaluation_spec.model_copy(update={"config": config}))
+    protocol = planned_protocol(config, image_count=6).model_dump(mode="json")
+    assert "squashed" in protocol["real_preparation"]
+    found = evaluate(evaluation_spec.model_copy(update={"config": config, "protocol": protocol}))
+    assert found.metrics["fid"] != result.metrics["fid"]
+    assert found.metrics["lpips"] == result.metrics["lpips"]  # of generated pictures alone
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def config(**evaluation: Any) -> SlaeganConfig:
 
 def test_hash_is_stable_over_processes_and_order() -> None:
     protocol = planned_protocol(config(), image_count=143).model_copy(update={"torch_fidelity": "0.4.0"})
-    assert protocol.hash() == "2e57a4f1379b400c2ca2022e9ddeff757a1e163bfef031bde6e365a1a679fee0"
+    assert protocol.hash() == "1c8eaa8decda1d20fec61767b37fd2aa921c83cca6f3d49180354a97cbe5f4a5"
     turned = dict(reversed(protocol.model_dump(mode="json").items()))
     assert MetricProtocol.model_validate(turned).hash() == protocol.hash()
 
@@ -57,9 +57,15 @@ def test_every_setting_changes_the_hash(name: str, value: Any) -> None:
 
 def test_facts_of_the_job_change_the_hash() -> None:
     plain = config()
-    others = [plain.model_copy(update={"resolution": 128}), plain.model_copy(update={"metadata": False})]
+    changes: list[dict[str, Any]] = [
+        {"resolution": 128},
+        {"metadata": False},
+        {"fit": "pad"},
+        {"fit": "squash"},
+    ]
+    others = [plain.model_copy(update=change) for change in changes]
     hashes = {planned_protocol(other, image_count=143).hash() for other in [plain, *others]}
-    assert len(hashes | {planned_protocol(plain, image_count=142).hash()}) == 4
+    assert len(hashes | {planned_protocol(plain, image_count=142).hash()}) == 6
 
 
 def test_kid_subsets_are_half_the_smaller_set() -> None:

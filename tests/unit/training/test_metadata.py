@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from core.schemas.training import Fit
     from core.training.snapshot import Latents
 
 
@@ -135,6 +136,7 @@ def test_in_training_row_k_gets_the_metadata_of_picture_k_but_for_the_dropped() 
 def test_rows_are_the_spatial_mean_of_relu5_3(images_dir: Path, cache_dir: Path, weights_dir: Path) -> None:
     bank = load_bank(
         images_dir,
+        fit="crop",
         cache_dir=cache_dir,
         dataset_hash="six-drawn-pictures",
         weights_dir=weights_dir,
@@ -159,9 +161,10 @@ def test_rows_are_the_spatial_mean_of_relu5_3(images_dir: Path, cache_dir: Path,
 def test_the_cache_is_read_and_a_damaged_one_made_again(
     images_dir: Path, tmp_path: Path, weights_dir: Path
 ) -> None:
-    def load() -> MetadataBank:
+    def load(fit: Fit = "crop") -> MetadataBank:
         return load_bank(
             images_dir,
+            fit=fit,
             cache_dir=tmp_path,
             dataset_hash="x",
             weights_dir=weights_dir,
@@ -176,3 +179,5 @@ def test_the_cache_is_read_and_a_damaged_one_made_again(
     cached.write_bytes(cached.read_bytes()[:100])
     assert torch.equal(load().rows_MF, first.rows_MF)
     assert torch.equal(load_file(cached)["rows"], first.rows_MF)
+    assert not torch.equal(load("squash").rows_MF, first.rows_MF)
+    assert torch.equal(load().rows_MF, first.rows_MF)

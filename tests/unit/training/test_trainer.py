@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from core.schemas.ticks import (
     ErrorTick,
     FactsTick,
     FinishedTick,
+    PreparingTick,
     ProgressTick,
     SnapshotTick,
     StateTick,
@@ -170,6 +172,30 @@ def test_a_changed_configuration_is_refused(make_spec: MakeSpec, tmp_path: Path)
     state.write_bytes(state.read_bytes()[:-1])
     with pytest.raises(DataFailed, match="damaged"):
         collect(make_spec(tmp_path / "rest", resume=state))
+
+
+def test_pictures_are_prepared_once_and_said_to_be(make_spec: MakeSpec, tmp_path: Path) -> None:
+    config = {"fit": "pad", "metadata": False, "decoders": False, "evaluate_every_images": 100}
+    prepared = [
+        of(PreparingTick, collect(make_spec(tmp_path / run, **config))) for run in ("first", "second")
+    ]
+    assert prepared == [[PreparingTick(done=6, total=6)], []]
+
+
+def test_a_set_beyond_the_budget_trains_to_the_same_bits(
+    make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"total_images": 12, "evaluate_every_images": 1_000}
+    whole = collect(make_spec(tmp_path / "whole", **config))
+    monkeypatch.setattr("core.training.pictures.CPU_BUDGET_BYTES", 0)
+    half = collect(make_spec(tmp_path / "half", **config), should_stop=after(8 + 3))
+    saved = of(StateTick, half)[-1]
+    assert 0 < saved.images_seen < 12
+    rest = collect(make_spec(tmp_path / "rest", resume=tmp_path / "half" / saved.state, **config))
+    assert_same_state(
+        tmp_path / "whole" / of(StateTick, whole)[-1].state, tmp_path / "rest" / of(StateTick, rest)[-1].state
+    )
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("pictures")] == []
 
 
 def test_losses_beyond_the_finite_numbers_end_the_run(make_spec: MakeSpec, tmp_path: Path) -> None:
