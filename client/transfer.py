@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 import zipfile
@@ -13,6 +12,7 @@ import httpx
 
 from client.problems import raise_for_problem
 from core.errors import InfrastructureError, InvalidRequest
+from core.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,8 +87,7 @@ def download(
                     f"The download of {to.name} broke off {_TRIES} times: {error}"
                 ) from error
             time.sleep(min(2**failures / 4, 5))
-    with part.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(part)
     if found != sha256:
         part.unlink()
         raise InfrastructureError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from contextlib import contextmanager
@@ -13,26 +14,54 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; what was written there takes its place when the block ends well.
+def atomic_path(path: Path, *, through: Path | None = None) -> Iterator[Path]:
+    """Give a temporary name; what was written there takes the place of `path` when the block ends well.
 
     The file and its folder are fsynced: a file under its real name is complete even after a power cut. A
     block that raises leaves nothing behind; a killed process leaves a file whose name starts with a dot.
+
+    Args:
+        path: where the file belongs; its folder is made if missing.
+        through: the folder for the temporary name, on the same file system; by default that of `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    folder = through or path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{path.name}.{uuid.uuid4().hex}"
     try:
         yield temporary
-        _fsync(temporary)
-        temporary.replace(path)
-        _fsync(path.parent)
+        fsync(temporary)
+        _move(temporary, path)
+        fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _fsync(path: Path) -> None:
+def _move(temporary: Path, path: Path, *, tries: int = 20) -> None:
+    # Whoever removes the last file of a folder may remove the folder between the two calls.
+    for left in reversed(range(tries)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(path)
+        except (
+            FileNotFoundError,
+            FileExistsError,
+        ):  # The second is mkdir's, when the folder goes while it looks.
+            if not left:
+                raise
+        else:
+            return
+
+
+def fsync(path: Path) -> None:
+    """Have what was written to a file, or the entries of a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

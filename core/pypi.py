@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import hashlib
 import json
 import shutil
 import ssl
@@ -24,6 +23,8 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import certifi
 
+from core.files import sha256_of
+
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
@@ -34,12 +35,6 @@ _TIMEOUT_S = 60
 
 class FetchFailed(Exception):
     """No configured index gave the file with the right content; the message tells what each one said."""
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(project: str, *, filename: str, sha256: str, target: Path) -> None:

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     max_picture_pixels: int = 64_000_000
     max_unpacked_bytes: int = Field(4096 * MIB, description="Of all archives of one upload")
     max_unpack_ratio: int = Field(200, description="Unpacked size over packed size of an archive's entry")
+    max_cache_bytes: int = Field(
+        20 * 1024 * MIB, description="Of datasets' pictures kept on a worker's machine between jobs"
+    )
     requests_per_minute: int = Field(6_000, description="Of one key; an unkeyed address gets a hundredth")
 
     stream_poll_s: float = Field(

@@ -7,18 +7,20 @@ A put is complete or absent: a reader never sees half a file.
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import shutil
+import time
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
-from uuid import uuid4
 
 from core.errors import InfrastructureError, StoreFull, StoreUnavailable
+from core.files import atomic_path
+from core.files import sha256_of as sha256_of  # noqa: PLC0414  # what stores files also hashes them
 from core.settings import settings
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 CHUNK_BYTES = 1024 * 1024
+ABANDONED_S = 3600
 # A store that is away is told of within seconds; whoever asked decides how long to go on trying. A transfer that moves
 # may take its time. Waiting for an answer to an uploaded part counts as silence, so few parts go at once.
 _CLIENT: Any = {
@@ -73,11 +76,12 @@ class Store(Protocol):
 
 
 class LocalStore:
-    """A folder. Writes go to a temporary name, are fsynced, and renamed."""
+    """A folder. Writes go to a temporary name in `.incoming/`, are fsynced, and renamed."""
 
     def __init__(self, root: Path, *, reserve_bytes: int) -> None:
         self._root = root
         self._reserve_bytes = reserve_bytes
+        self._incoming = root / ".incoming"
 
     def _path(self, key: str) -> Path:
         path = self._root / key
@@ -85,20 +89,15 @@ class LocalStore:
         return path
 
     def put(self, key: str, source: Path) -> None:
-        path = self._path(key)
         try:
             self._require_space(source.stat().st_size)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{uuid4().hex}.part")
-            try:
-                with source.open("rb") as reader, temporary.open("wb") as writer:
-                    shutil.copyfileobj(reader, writer, CHUNK_BYTES)
-                    writer.flush()
-                    os.fsync(writer.fileno())
-                temporary.replace(path)
-                _fsync_folder(path.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+            self._clear_abandoned()
+            with (
+                atomic_path(self._path(key), through=self._incoming) as temporary,
+                source.open("rb") as reader,
+                temporary.open("wb") as writer,
+            ):
+                shutil.copyfileobj(reader, writer, CHUNK_BYTES)
         except OSError as error:
             raise as_disk_error(error, self._root) from error
 
@@ -120,14 +119,22 @@ class LocalStore:
             raise as_disk_error(error, self._root) from error
 
     def delete(self, key: str) -> None:
+        path = self._path(key)
         try:
-            self._path(key).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
             raise as_disk_error(error, self._root) from error
+        for folder in path.parents:
+            if folder == self._root:
+                break
+            try:
+                folder.rmdir()
+            except OSError:  # It is not empty, or gone.
+                break
 
     def keys(self, prefix: str) -> Iterator[str]:
         for path in sorted(self._path(prefix).rglob("*")):
-            if path.is_file() and not path.name.endswith(".part"):
+            if path.is_file() and not path.name.startswith("."):
                 yield path.relative_to(self._root).as_posix()
 
     def check(self) -> None:
@@ -140,6 +147,15 @@ class LocalStore:
                 )
         except OSError as error:
             raise as_disk_error(error, self._root) from error
+
+    def _clear_abandoned(self) -> None:
+        """Remove what killed processes left half written; a file that still grows is younger."""
+        if self._incoming.is_dir():
+            oldest = time.time() - ABANDONED_S
+            for path in self._incoming.iterdir():
+                with suppress(FileNotFoundError):  # Its owner finished this very moment.
+                    if path.stat().st_mtime < oldest:
+                        path.unlink()
 
     def _require_space(self, size_bytes: int) -> None:
         """Keep a reserve free: the embedded database shares the disk and must still record a failure."""
@@ -208,7 +224,10 @@ class ObjectStore:
             raise self._failed(error) from error
 
     def check(self) -> None:
-        next(iter(self.keys("health")), None)
+        try:
+            self._obstore.put(self._store, "health/check", b"written to see that it can be")
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise self._failed(error) from error
 
 
 def remove(keys: Iterable[str], *, store: Store) -> None:
@@ -218,20 +237,6 @@ def remove(keys: Iterable[str], *, store: Store) -> None:
             store.delete(key)
         except InfrastructureError as error:
             logger.warning("artifact %s stays behind: %s", key, error)
-
-
-def sha256_of(path: Path) -> str:
-    """The hex sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def as_disk_error(error: OSError, folder: Path) -> StoreFull | StoreUnavailable:

@@ -24,8 +24,8 @@ from typing import IO, TYPE_CHECKING, Any
 from filelock import FileLock
 
 from core.errors import WeightsMissing
-from core.files import atomic_path
-from core.pypi import FetchFailed, fetch, sha256_of
+from core.files import atomic_path, sha256_of
+from core.pypi import FetchFailed, fetch
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -16,6 +15,7 @@ from client.local.binaries import postgres_binary
 from client.local.children import child_environment, guarded
 from client.local.programs import Program
 from core.errors import StackFailed
+from core.files import fsync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def initialise(folder: DataFolder, *, account: Account) -> None:
     if result.returncode != 0:
         raise StackFailed(f"initdb failed in {fresh}: {result.stderr.strip()[-500:]}")
     fresh.rename(folder.postgres)
-    _fsync(folder.path)
+    fsync(folder.path)
 
 
 def program(folder: DataFolder, *, sockets: Path, account: Account, durable: bool = True) -> Program:
@@ -133,11 +133,3 @@ def ensure_database(sockets: Path, *, name: str = "slaegan") -> None:
     with connect(url(sockets, database="postgres")) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -11,12 +13,17 @@ from sqlalchemy import select
 
 from core.datasets.tables import Dataset, DatasetImage
 from core.errors import DataFailed
-from core.storage import Store, sha256_of
+from core.files import fsync, sha256_of
+from core.settings import settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy.orm import Session
+
+    from core.storage import Store
+
+IN_USE_S = 3600
 
 
 @dataclass(frozen=True)
@@ -25,19 +32,19 @@ class DatasetFiles:
 
     dataset_id: UUID
     content_hash: str
-    images: tuple[tuple[str, str], ...]
-    """Storage key and sha256 of each picture."""
+    images: tuple[tuple[str, str, int], ...]
+    """Storage key, sha256 and size in bytes of each picture."""
 
     @classmethod
     def of(cls, session: Session, dataset_id: UUID) -> DatasetFiles:
         """Read them from the database, so that nothing of it is held while they are fetched."""
         dataset = session.get_one(Dataset, dataset_id)
         rows = session.execute(
-            select(DatasetImage.storage_key, DatasetImage.sha256)
+            select(DatasetImage.storage_key, DatasetImage.sha256, DatasetImage.size_bytes)
             .where(DatasetImage.dataset_id == dataset_id)
             .order_by(DatasetImage.position)
         )
-        return cls(dataset_id, dataset.content_hash, tuple((key, sha256) for key, sha256 in rows))
+        return cls(dataset_id, dataset.content_hash, tuple(row.tuple() for row in rows))
 
     @property
     def count(self) -> int:
@@ -48,28 +55,70 @@ class DatasetFiles:
 def fetch_images(files: DatasetFiles, store: Store, *, cache_dir: Path) -> Path:
     """Give the folder with a dataset's pictures, fetched once a machine; file names sort in the dataset's order.
 
+    What was fetched earlier is used if every file is there and has its size. Fetching makes room: folders that nobody
+    used for longest go, until all take no more than the setting max_cache_bytes.
+
     Raises:
         InfrastructureError: the store cannot be reached.
         DataFailed: a stored picture is not what was stored.
     """
-    folder = cache_dir / "datasets" / str(files.dataset_id)
-    if folder.is_dir():
+    home = cache_dir / "datasets"
+    folder = home / str(files.dataset_id)
+    if _is_whole(folder, files):
+        os.utime(folder)  # When it was used last.
         return folder
-    temporary = folder.with_name(f".{uuid4().hex}")
-    temporary.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
+    _make_room(home, limit_bytes=settings().max_cache_bytes - sum(size for _, _, size in files.images))
+    temporary = home / f".{uuid4().hex}"
+    temporary.mkdir()
     try:
-        for position, (key, sha256) in enumerate(files.images):
-            target = temporary / f"{position:05d}.png"
+        for position, (key, sha256, _) in enumerate(files.images):
+            target = temporary / _name(position)
             store.fetch(key, target)
             if sha256_of(target) != sha256:
                 raise DataFailed(
                     f"The stored picture {key} is damaged: its sha256 is not {sha256}. Upload it again."
                 )
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # Else another worker was first, with the same bytes.
-                raise
+            fsync(target)
+        fsync(temporary)
+        _replace(folder, temporary, files)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _name(position: int) -> str:
+    return f"{position:05d}.png"
+
+
+def _is_whole(folder: Path, files: DatasetFiles) -> bool:
+    if not folder.is_dir():
+        return False
+    wanted = {_name(position): size_bytes for position, (_, _, size_bytes) in enumerate(files.images)}
+    return wanted == {path.name: path.stat().st_size for path in folder.iterdir()}
+
+
+def _replace(folder: Path, temporary: Path, files: DatasetFiles) -> None:
+    """Put the fetched folder in its place; what is there is another worker's, just fetched, or not whole."""
+    if folder.is_dir() and not _is_whole(folder, files):
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not _is_whole(folder, files):  # Else another worker was first, with the same bytes.
+            raise
+
+
+def _make_room(home: Path, *, limit_bytes: int) -> None:
+    """Remove what was used longest ago, until the rest fits; what a job may be reading now stays.
+
+    Of datasets that were deleted nobody knows here: they are used no more, and so go first.
+    """
+    folders = sorted((path.stat().st_mtime, path) for path in home.iterdir())
+    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for _, path in folders}
+    total_bytes = sum(sizes.values())
+    for used_at, path in folders:
+        if total_bytes <= limit_bytes or used_at > time.time() - IN_USE_S:
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        total_bytes -= sizes[path]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageCms, ImageMath, ImageOps, UnidentifiedImageError
 
 from core.datasets.scratch import disk_errors
+from core.files import sha256_of
 from core.schemas.datasets import Rejection
-from core.storage import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

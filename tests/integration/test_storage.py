@@ -6,7 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import boto3
@@ -86,6 +90,42 @@ def test_an_absent_artifact_is_a_store_error(store: Store, tmp_path: Path) -> No
         list(store.read("no/such"))
 
 
+class ReadOnly(BaseHTTPRequestHandler):
+    """An S3 that lists an empty bucket and takes nothing."""
+
+    def do_GET(self) -> None:
+        self._answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_store_that_takes_nothing_fails_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), ReadOnly) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        for name, value in (AWS | {"AWS_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}).items():
+            monkeypatch.setenv(name, value)
+        store = open_store("s3://artifacts", reserve_bytes=0)
+        try:
+            assert list(store.keys("")) == []
+            with pytest.raises(StoreUnavailable):
+                store.check()
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_an_unreachable_s3_is_a_store_error(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
     for name, value in (AWS | {"AWS_ENDPOINT": "http://127.0.0.1:9"}).items():
         monkeypatch.setenv(name, value)
@@ -121,6 +161,64 @@ def test_the_reserve_stays_free(tmp_path: Path, source: Path) -> None:
     assert list((tmp_path / "store").rglob("*")) == []
 
 
+PUT = """
+import sys
+from pathlib import Path
+from core.storage import LocalStore
+LocalStore(Path(sys.argv[1]), reserve_bytes=0).put("jobs/a/one.bin", Path(sys.argv[2]))
+"""
+
+
+def test_what_a_killed_put_leaves_is_cleared_once_it_is_old(tmp_path: Path, source: Path) -> None:
+    root, pipe = tmp_path / "store", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with (
+        subprocess.Popen([sys.executable, "-P", "-c", PUT, str(root), str(pipe)]) as process,
+        pipe.open("wb"),  # Until it is closed, the child is in the middle of its put.
+    ):
+        deadline = time.monotonic() + 30
+        while not (left := [path for path in root.rglob("*") if path.is_file()]):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    store = LocalStore(root, reserve_bytes=0)
+    assert list(store.keys("")) == []
+    store.put("key", source)
+    assert [path for path in left if path.exists()] == left, "somebody may be writing it"
+    os.utime(left[0], (0, 0))
+    store.put("key", source)
+    assert [path for path in root.rglob("*") if path.is_file()] == [root / "key"]
+
+
+def test_deleting_leaves_no_empty_folders(tmp_path: Path, source: Path) -> None:
+    store = LocalStore(tmp_path / "store", reserve_bytes=0)
+    for key in ("jobs/a/one.bin", "jobs/a/two.bin", "jobs/b/one.bin"):
+        store.put(key, source)
+    store.delete("jobs/a/one.bin")
+    assert (tmp_path / "store/jobs/a/two.bin").exists()
+    store.delete("jobs/a/two.bin")
+    assert [path.name for path in (tmp_path / "store/jobs").iterdir()] == ["b"]
+    store.delete("jobs/b/one.bin")
+    assert not (tmp_path / "store/jobs").exists()
+    assert (tmp_path / "store").exists()
+
+
+def test_puts_and_deletes_in_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store", reserve_bytes=0)
+    small = tmp_path / "small"
+    small.write_bytes(b"x")
+
+    def run(name: str) -> None:
+        for _ in range(100):
+            store.put(f"jobs/a/{name}", small)
+            store.delete(f"jobs/a/{name}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, "abcd"))
+    assert list(store.keys("")) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path, source: Path) -> None:
     disk = tmp_path / "disk"
@@ -138,7 +236,7 @@ def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path, source: Path) -> 
             store.put("second", source)
         assert list(store.keys("")) == ["first"]
         assert b"".join(store.read("first")) == source.read_bytes()
-        assert [path.name for path in (disk / "store").iterdir()] == ["first"]
+        assert [path.name for path in (disk / "store").rglob("*") if path.is_file()] == ["first"]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

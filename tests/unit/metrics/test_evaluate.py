@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from core.errors import ConfigurationFailed, DataFailed, NonFinite, WeightsMissing
+from core.files import sha256_of
 from core.metrics.evaluate import evaluate
 from core.metrics.extractors import extract, load_extractor
 from core.metrics.fid import fid, kid
@@ -15,7 +16,7 @@ from core.metrics.protocol import MetricProtocol, planned_protocol
 from core.training.data import load_pictures
 from core.training.perceptual import Lpips
 from core.training.snapshot import load_generator, write_generator
-from core.weights import INCEPTION_FILES, sha256_of
+from core.weights import INCEPTION_FILES
 
 if TYPE_CHECKING:
     from pathlib import Path
