@@ -61,7 +61,9 @@ def allowed_methods(app: FastAPI, path: str) -> list[str]:
         pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))
         if re.fullmatch(pattern, path):
             methods = [method.upper() for method in item if method in _OPERATIONS]
-            return sorted([*methods, "HEAD"] if "GET" in methods else methods)
+            # A stream has no end to be told of beforehand: it takes no HEAD.
+            takes_head = "GET" in methods and not path.endswith("/stream")
+            return sorted([*methods, "HEAD"] if takes_head else methods)
     return ["GET", "HEAD"]
 
 

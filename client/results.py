@@ -50,7 +50,7 @@ def best_generator(job: JobOut, checkpoints: list[CheckpointOut]) -> CheckpointO
 def download_results(
     client: Client, job: JobOut, *, to: Path, progress: Callable[[int, int], None] = lambda _done, _of: None
 ) -> Results:
-    """Fetch a job's results; what is there already and right is not fetched again.
+    """Fetch a job's results; a generator or grid that is there already and right is not fetched again.
 
     Args:
         client: of the service.

@@ -62,7 +62,9 @@ def download(
     sha256: str,
     progress: Callable[[int], None] = lambda _size_bytes: None,
 ) -> None:
-    """Fetch a file; what an earlier try left is gone on with, and the result is under its name only if it is right.
+    """Fetch a file, unless it is there already and right; what an earlier try left is gone on with.
+
+    The result is under its name only if it is right.
 
     Args:
         http: with the key in its headers.
@@ -74,6 +76,9 @@ def download(
     Raises:
         InfrastructureError: the connection was lost too often, or the hash is wrong.
     """
+    if to.is_file() and sha256_of(to) == sha256:
+        progress(to.stat().st_size)
+        return
     part = to.with_name(f"{to.name}.part")
     failures = 0
     while True:

@@ -110,7 +110,8 @@ class LocalStore:
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         try:
             with self._path(key).open("rb") as file:
-                file.seek(start)
+                if start:
+                    file.seek(start)
                 left = None if end is None else end - start
                 while chunk := file.read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left)):
                     left = None if left is None else left - len(chunk)

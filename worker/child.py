@@ -61,8 +61,7 @@ def bind_to_parent(parent_pid: int) -> None:
     """Be killed when the parent ends; end at once if it has ended already.
 
     Args:
-        parent_pid: who the parent should be. It differs from the present one if the parent died before this
-        call.
+        parent_pid: who the parent should be. It differs from the present one if the parent died before this call.
     """
     set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent_pid:
@@ -73,8 +72,7 @@ def emitter(descriptor: int) -> Callable[[Tick], None]:
     """Give the function that writes a tick as one line of JSON; threads may share it.
 
     Args:
-        descriptor: an open pipe to the parent. It is not passed on to processes that this one starts: they
-        would
+        descriptor: an open pipe to the parent. It is not passed on to processes that this one starts: they would
             keep the pipe open after this one's end.
     """
     os.set_inheritable(descriptor, False)

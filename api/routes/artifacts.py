@@ -65,6 +65,7 @@ def get_checkpoint_file(
         filename=f"{row.job_id}-{row.kind}-{row.images_seen:09d}{PurePosixPath(row.storage_key).suffix}",
         media_type="application/octet-stream",
     )
+    database.close()  # The store may be slow: the connection goes back first.
     return artifact_response(request, artifact)
 
 
@@ -91,4 +92,5 @@ def get_sample_file(sample_id: UUID, tenant: Tenant, database: Database, request
         media_type="image/png",
         disposition="inline",
     )
+    database.close()  # The store may be slow: the connection goes back first.
     return artifact_response(request, artifact)

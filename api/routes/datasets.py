@@ -88,6 +88,7 @@ def get_image_file(
         media_type="image/png",
         disposition="inline",
     )
+    database.close()  # The store may be slow: the connection goes back first.
     return artifact_response(request, artifact)
 
 
@@ -99,6 +100,7 @@ def get_image_file(
 )
 def get_preview(dataset_id: UUID, tenant: Tenant, database: Database) -> Response:
     service.get(database, tenant_id=tenant, dataset_id=dataset_id)
+    database.close()  # The store may be slow: the connection goes back first.
     picture = b"".join(store().read(ingest.preview_key(dataset_id)))
     return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 

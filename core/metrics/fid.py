@@ -64,8 +64,7 @@ def kid(generated_NF: Tensor, real_MF: Tensor, *, subsets: int, subset_size: int
 
     Args:
         generated_NF: at least subset_size rows.
-        real_MF: at least subset_size rows. Subsets of all of them would leave the spread without its real
-        side:
+        real_MF: at least subset_size rows. Subsets of all of them would leave the spread without its real side:
             half of them is the convention here.
         subsets: how many random subsets.
         subset_size: rows drawn from each set, without replacement; 2 or more.

@@ -17,7 +17,7 @@ from core.schemas.training import Frozen, SlaeganConfig
 class TrainingSpec(Frozen):
     """All a training child needs; a JSON file in its work folder.
 
-    `resume` is a complete training state of an earlier attempt, `bank_cache` a folder shared by jobs where
+    `resume` is a complete training state of an earlier attempt, `cache_dir` a folder shared by jobs where
     results that depend on the dataset alone are kept by content hash.
     """
 

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 from PIL import Image
 
+from core import db
 from core.datasets.tables import Dataset
 from tests.integration.api.conftest import problem
 from tests.picture_files import encoded, form, png, pngs, zipped
@@ -220,6 +224,27 @@ def test_file_names_are_only_names(api: Api, owner: Person) -> None:
     names = [image["name"] for image in owner.get(f"/v1/datasets/{made.json()['id']}/images").json()["items"]]
     assert all("\x1b" not in name and name.endswith(".png") for name in names)
     assert all(key.startswith("datasets/") for key in api.stored)
+
+
+@pytest.mark.parametrize(("path", "name"), [("preview", "preview.jpg"), ("images/0/file", "00000.png")])
+def test_a_slow_store_holds_no_connection(path: str, name: str, api: Api, owner: Person) -> None:
+    dataset_id = upload(owner, pngs(4)).json()["id"]
+    stored = api.folder / "store" / "datasets" / dataset_id / name
+    data = stored.read_bytes()
+    stored.unlink()
+    os.mkfifo(stored)  # Reading waits until somebody writes.
+    pool = db.sessions().kw["bind"].pool
+    with ThreadPoolExecutor(1) as executor:
+        answer = executor.submit(owner.get, f"/v1/datasets/{dataset_id}/{path}")
+        with stored.open("wb") as slow:  # Opened once the API reads.
+            try:
+                deadline = time.monotonic() + 5
+                while pool.checkedout():
+                    assert time.monotonic() < deadline, "a connection waits for the store"
+                    time.sleep(0.01)
+            finally:
+                slow.write(data)
+    assert answer.result().content == data
 
 
 def test_delete_waits_for_live_jobs_and_leaves_no_file(api: Api, owner: Person) -> None:

@@ -105,6 +105,18 @@ def test_a_download_that_was_complete_is_only_checked(tmp_path: Path) -> None:
     assert (tmp_path / "g").read_bytes() == BODY
 
 
+def test_what_is_there_and_right_is_not_fetched_again(tmp_path: Path) -> None:
+    told: list[int] = []
+    with serving() as (url, handler), httpx.Client(base_url=url) as http:
+        (tmp_path / "g").write_bytes(BODY)
+        download(http, "/file", to=tmp_path / "g", sha256=SHA256, progress=told.append)
+        assert (handler.ranges, told) == ([], [len(BODY)])
+        (tmp_path / "g").write_bytes(BODY[:-1] + b"x")
+        download(http, "/file", to=tmp_path / "g", sha256=SHA256)
+        assert handler.ranges == [None]
+    assert (tmp_path / "g").read_bytes() == BODY
+
+
 def test_a_damaged_download_is_refused(tmp_path: Path) -> None:
     damaged = BODY[:-1] + b"x"
     with serving(body=damaged) as (url, _), httpx.Client(base_url=url) as http:
