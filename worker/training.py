@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from core.datasets.files import DatasetFiles, fetch_images
 from core.db import sessions
-from core.errors import DataFailed, LeaseLost, SlaeganError, TrainerCrashed, from_code
+from core.errors import DataFailed, LeaseLost, SlaeganError, StoreUnavailable, TrainerCrashed, from_code
 from core.jobs import lease
 from core.jobs.tables import Checkpoint
 from core.schemas.ticks import ErrorTick, FinishedTick, StoppedTick, TrainingSpec
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
-from core.storage import as_disk_error, sha256_of, store
+from core.storage import as_disk_error, remove, sha256_of, store
 from core.version import commit
 from worker.effects import TrainingEffects
 from worker.process import Child
@@ -106,18 +106,32 @@ def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, wo
 
 
 def _resume(attempt: Attempt, *, work_dir: Path) -> Path | None:
-    """Fetch the newest whole training state; a damaged one is discarded and the one before is used."""
+    """Fetch the newest whole training state; a damaged one is discarded and the one before is used.
+
+    One that the store does not give is passed over, and its row stays: the store may only be away.
+
+    Raises:
+        StoreUnavailable: the store gives none of them.
+    """
     target = work_dir / "resume.state"
     with sessions()() as session:
         states = lease.latest_states(session, attempt.job_id, run=attempt.run)
+    away = None
     for state in states:
-        store().fetch(state.storage_key, target)
+        try:
+            store().fetch(state.storage_key, target)
+        except StoreUnavailable as error:
+            logger.warning("The state of %d images cannot be fetched: %s", state.images_seen, error)
+            away = error
+            continue
         found = sha256_of(target)
         if found == state.sha256:
             write(lease.record_resume, attempt, state)
             return target
         write(lease.discard_damaged, attempt, state, found=found)
-        store().delete(state.storage_key)
+        remove([state.storage_key], store=store())
+    if away is not None:
+        raise away
     return None
 
 

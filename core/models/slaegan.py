@@ -221,6 +221,10 @@ class Discriminator(nn.Module):
             if config.decoders
         )
 
+    def first_parts(self, count: int) -> list[nn.Module]:
+        """The parts nearest to the full picture: the stem, then the blocks in their order."""
+        return [self.stem, *self.blocks.values()][:count]
+
     def forward(self, full_N3HW: Tensor, small_N3HW: Tensor, *, quadrant: int | None = None) -> Judgement:
         """Judge pictures, and decode them where a quadrant is given.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.schemas.training import SlaeganConfig
 
@@ -37,6 +37,15 @@ class JobIn(BaseModel):
     init_from: UUID | None = Field(
         None, description="A checkpoint of any of your jobs, with networks of the same shape, to begin from"
     )
+
+    @model_validator(mode="after")
+    def _frozen_parts_have_learnt(self) -> Self:
+        if self.config.freeze_discriminator > 0 and self.init_from is None:
+            raise ValueError(
+                "config.freeze_discriminator keeps weights as they are, and without init_from they are random: name a "
+                "checkpoint to begin from, or leave it at 0"
+            )
+        return self
 
 
 class Point(BaseModel):

@@ -116,6 +116,13 @@ class SlaeganConfig(Frozen):
         le=1,
         description="Learning rate of the metadata's projection as a share of learning_rate; 1: as all other weights",
     )
+    freeze_discriminator: int = Field(
+        0,
+        ge=0,
+        le=6,
+        description="For a training that begins from a checkpoint: so many of the discriminator's first parts, stem "
+        "and blocks, do not learn (FreezeD, Mo et al. 2020)",
+    )
     excitation: bool = Field(True, description="Skip-layer excitation in the generator")
     decoders: bool = Field(True, description="Self-supervised decoders on the discriminator")
     output_tanh: bool = Field(

@@ -89,6 +89,9 @@ class Slaegan:
         assert isinstance(generator, Generator)
         assert isinstance(discriminator, Discriminator)
         self._generator, self._discriminator = generator, discriminator
+        for part in discriminator.first_parts(config.freeze_discriminator):
+            part.requires_grad_(False)
+        self._judging = [p for p in discriminator.parameters() if p.requires_grad]
         self._bank, self._perceptual = bank, perceptual
         self._metadata_MF = None if bank is None else bank.standardised().to(device)
         # Seeds below 2**31 made the weights; the draws begin elsewhere.
@@ -101,7 +104,7 @@ class Slaegan:
     def optimiser(self, phase: Phase) -> torch.optim.Optimizer:
         """Adam with beta (0.5, 0.999), as FastGAN; the metadata's projection learns at a rate of its own."""
         rate, slow_rate = self._config.learning_rate, self._config.learning_rate * self._config.metadata_rate
-        named = list(self.networks[phase.name].named_parameters())
+        named = [(name, p) for name, p in self.networks[phase.name].named_parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for name, p in named if not name.startswith("metadata.")]},
             {"params": [p for name, p in named if name.startswith("metadata.")], "lr": slow_rate},
@@ -185,11 +188,13 @@ class Slaegan:
 
     def _generator_step(self, now: _Iteration, *, backward: Callable[[Tensor], None]) -> dict[str, Tensor]:
         """L_G against the updated D, whose parameters are frozen; its power iteration and BN still update."""
-        self._discriminator.requires_grad_(False)
+        for parameter in self._judging:
+            parameter.requires_grad_(False)
         judged = self._discriminator(self._in_type(now.fake_N3HW), self._in_type(now.fake_small_N3HW))
         loss = generator_loss(judged.logits_NK)
         backward(loss)
-        self._discriminator.requires_grad_(True)
+        for parameter in self._judging:
+            parameter.requires_grad_(True)
         losses = {"generator": loss, "metadata_ratio": now.metadata_ratio}
         if now.clear_N3SS is not None:
             losses["coverage"] = self._config.coverage * self._coverage(now.clear_N3SS)

@@ -45,6 +45,9 @@ def test_a_job_begins_from_a_checkpoint_of_the_same_shape(owner: Person, session
     detail = problem(other, 422, "invalid")
     assert detail["details"]["differing"] == {"width": [0.5, 0.25]}
     assert "width is 0.5 there, 0.25 here" in detail["detail"]
+    frozen = {**body, "init_from": None, "config": {"resolution": 64, "freeze_discriminator": 2}}
+    refused = problem(owner.post("/v1/jobs", json=frozen), 422, "invalid")
+    assert "name a checkpoint to begin from" in refused["errors"][0]["what"]
     # A generator's file holds no discriminator, so the decoders may differ.
     config = {"resolution": 64, "decoders": False}
     tuned = owner.post("/v1/jobs", json={**body, "config": config, "priority": 100})

@@ -8,11 +8,14 @@ import pytest
 from sqlalchemy import select
 
 from core.db import sessions
+from core.errors import LeaseLost, StoreUnavailable
 from core.jobs import lease
-from core.jobs.tables import LogLine
-from core.schemas.ticks import PreparingTick
+from core.jobs.tables import Checkpoint, Job, LogLine
+from core.schemas.ticks import PreparingTick, ProgressTick, StateTick, Tick
 from core.schemas.training import EvaluationConfig, SlaeganConfig
 from core.settings import settings
+from core.storage import store
+from worker import training
 from worker.effects import MAX_LOG_LINES, TrainingEffects
 
 if TYPE_CHECKING:
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core.jobs.lease import Attempt
-    from core.jobs.tables import Job
     from tests.integration.jobs.conftest import Sessions
 
 
@@ -29,13 +31,15 @@ def _worker_settings(database_url: str, tmp_path: Path, monkeypatch: pytest.Monk
     """The settings of a worker on the test's database; these effects need no broker and no store."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("BROKER_URL", "unused://")
-    monkeypatch.setenv("STORAGE_URL", tmp_path.as_uri())
-    settings.cache_clear()
-    sessions.cache_clear()
+    monkeypatch.setenv("STORAGE_URL", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("SLAEGAN_STORE_RESERVE_BYTES", "0")
+    caches = (settings, sessions, store)
+    for cached in caches:
+        cached.cache_clear()
     yield
     sessions().kw["bind"].dispose()
-    settings.cache_clear()
-    sessions.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
 
 
 @pytest.fixture
@@ -52,15 +56,91 @@ def lines(db: Sessions) -> list[str]:
         return list(session.scalars(select(LogLine.line).order_by(LogLine.seq)))
 
 
+def effects_of(attempt: Attempt, work_dir: Path) -> TrainingEffects:
+    config = SlaeganConfig(resolution=64, evaluation=EvaluationConfig(extractor="vgg16", precision="fp32"))
+    return TrainingEffects(attempt, config=config, image_count=4, work_dir=work_dir)
+
+
+def progress(images_seen: int) -> ProgressTick:
+    return ProgressTick(images_seen=images_seen, images_per_s=1.0, losses={"real": 1.0})
+
+
+def state(images_seen: int, work_dir: Path) -> StateTick:
+    (work_dir / f"{images_seen}.pt").write_bytes(b"state")
+    return StateTick(images_seen=images_seen, state=f"{images_seen}.pt")
+
+
+def stored(attempt: Attempt) -> list[str]:
+    return list(store().keys(f"jobs/{attempt.job_id}"))
+
+
 @pytest.mark.usefixtures("_worker_settings")
 def test_the_preparation_of_pictures_is_told_in_the_log(
     db: Sessions, attempt: Attempt, tmp_path: Path
 ) -> None:
-    config = SlaeganConfig(resolution=64, evaluation=EvaluationConfig(extractor="vgg16", precision="fp32"))
-    effects = TrainingEffects(attempt, config=config, image_count=4, work_dir=tmp_path)
+    effects = effects_of(attempt, tmp_path)
     effects.carry_out([PreparingTick(done=3, total=4), PreparingTick(done=4, total=4)], ["a line of its own"])
     told = ["3 of 4 pictures are prepared", "4 of 4 pictures are prepared", "a line of its own"]
     assert lines(db) == told
     effects.carry_out([], ["."] * MAX_LOG_LINES)
     effects.carry_out([PreparingTick(done=4, total=4)], [])
     assert len(lines(db)) == MAX_LOG_LINES + 1  # the last says that the log is cut
+
+
+@pytest.mark.usefixtures("_worker_settings")
+def test_the_clock_follows_the_order_of_what_was_said(db: Sessions, attempt: Attempt, tmp_path: Path) -> None:
+    effects = effects_of(attempt, tmp_path)
+    said: list[tuple[list[Tick], int]] = [
+        ([progress(8), state(16, tmp_path)], 16),
+        ([state(24, tmp_path), progress(32)], 32),
+    ]
+    for ticks, clock in said:
+        effects.carry_out(ticks, [])
+        with db() as session:
+            assert session.get_one(Job, attempt.job_id).images_seen == clock
+
+
+@pytest.mark.usefixtures("_worker_settings")
+def test_a_file_stays_while_a_row_names_it(
+    db: Sessions, attempt: Attempt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    effects = effects_of(attempt, tmp_path)
+
+    def answer_lost(work: Callable[..., object]) -> None:
+        with sessions().begin() as session:
+            work(session)
+        raise LeaseLost("The answer to a commit that was made did not arrive.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.effects.write", answer_lost)
+        with pytest.raises(LeaseLost):
+            effects.carry_out([state(8, tmp_path)], [])
+    with db() as session:
+        (key,) = session.scalars(select(Checkpoint.storage_key))
+    assert stored(attempt) == [key]
+    # The same age again: the row is there already, and the second file has none.
+    effects.carry_out([state(8, tmp_path)], [])
+    assert stored(attempt) == [key]
+    with db.begin() as session:
+        lease.hand_back(session, attempt, reason="taken away", counts=True)
+    with pytest.raises(LeaseLost):
+        effects.carry_out([state(16, tmp_path)], [])
+    assert stored(attempt) == [key], "what came too late is not kept"
+
+
+@pytest.mark.usefixtures("_worker_settings")
+def test_a_state_that_the_store_does_not_give_is_passed_over(
+    db: Sessions, attempt: Attempt, tmp_path: Path
+) -> None:
+    effects = effects_of(attempt, tmp_path)
+    effects.carry_out([state(8, tmp_path), state(16, tmp_path)], [])
+    with db() as session:
+        newest, before = lease.latest_states(session, attempt.job_id, run=attempt.run)
+    store().delete(newest.storage_key)
+    assert training._resume(attempt, work_dir=tmp_path) == tmp_path / "resume.state"
+    with db() as session:
+        assert session.get_one(Job, attempt.job_id).images_seen == before.images_seen == 8
+        assert len(lease.latest_states(session, attempt.job_id, run=attempt.run)) == 2, "it may only be away"
+    store().delete(before.storage_key)
+    with pytest.raises(StoreUnavailable):
+        training._resume(attempt, work_dir=tmp_path)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from core.errors import ConfigurationFailed, DataFailed
+from core.models.slaegan import Discriminator, Generator
 from core.schemas.ticks import FactsTick, SnapshotTick, StateTick
 from core.training.checkpoint import load_state
 from core.training.initial import initialise
@@ -98,3 +99,25 @@ def test_a_damaged_checkpoint_is_refused(source: tuple[TrainingSpec, Path, Path]
         damaged.write_bytes(path.read_bytes()[:-100])
         with pytest.raises((ConfigurationFailed, DataFailed), match=path.name):
             initialise(networks, damaged, config=spec.config)
+
+
+def test_frozen_parts_of_the_discriminator_do_not_learn(
+    source: tuple[TrainingSpec, Path, Path], make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    _, path, _ = source
+    spec = make_spec(
+        tmp_path / "tuned", total_images=8, evaluate_every_images=1_000, freeze_discriminator=2
+    ).model_copy(update={"init_from": path})
+    ticks = collect(spec)
+    before = load_state(path, device=CPU)["networks"]
+    after = load_state(tmp_path / "tuned" / of(StateTick, ticks)[-1].state, device=CPU)["networks"]
+    with torch.device("meta"):
+        network = Discriminator(spec.config)
+    for name, _ in network.named_parameters():
+        same = torch.equal(before["discriminator"][name], after["discriminator"][name])
+        # The stem and the first of three blocks; D's step and G's step leave them alone.
+        assert same == name.startswith(("stem.", "blocks.32.")), name
+    with torch.device("meta"):
+        generator = Generator(spec.config)
+    for name, _ in generator.named_parameters():
+        assert not torch.equal(before["generator"][name], after["generator"][name]), name
