@@ -42,8 +42,16 @@ SUITES: dict[str, Suite] = {
         equal_images=True,
     ),
     "stabilisers": Suite(
-        about="Switches against the overfitting of the discriminator, each alone on the default, at equal wall time.",
-        variants={"default": {}, "cutout": {"augmentation": ["color", "translation", "cutout"]}},
+        about="Switches against the overfitting of the discriminator, each alone on the default, at equal wall time; "
+        "what adapts does so ten times faster than by default, since these trainings are short.",
+        variants={
+            "default": {},
+            "cutout": {"augmentation": ["color", "translation", "cutout"]},
+            "adaptive augmentation": {"adaptive_target": 0.6, "adaptive_images": 2_000},
+            "LeCam": {"lecam": 0.3, "lecam_start_iterations": 100},
+            "APA": {"apa_target": 0.6, "apa_images": 2_000},
+            "coverage": {"coverage": 1.0},
+        },
     ),
 }
 
