@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from core.settings import Settings
 
-MAX_DEPTH = 3
+MAX_DEPTH = 1  # what zipping a folder makes; folders in folders usually mean classes, or the wrong archive
 # Small entries may shrink well for honest reasons (a white canvas); volume is what harms.
 BOMB_FLOOR_BYTES = 1024 * 1024
 _DIRECTORY_BYTES_PER_ENTRY = 256
@@ -241,7 +241,7 @@ class _Unpacking:
         if is_folder or any(part.startswith(".") or part.lower() in _IGNORED_NAMES for part in parts):
             return False
         if len(parts) - 1 > MAX_DEPTH:
-            self._refuse(f"lies deeper than {MAX_DEPTH} folders", reason="too_deep", entry=name)
+            self._refuse("lies in nested folders (put all pictures in one)", reason="too_deep", entry=name)
         if name in self._names:
             self._reject(
                 name, code="duplicate_name", reason="An earlier entry of the archive has the same name."

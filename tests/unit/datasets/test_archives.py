@@ -72,7 +72,7 @@ def zip_entry(name: str, data: bytes = b"x", *, mode: int = 0) -> bytes:
 
 @pytest.mark.parametrize("packing", ["zip", *PACKERS])
 def test_files_come_out_as_they_went_in(packing: str, run: Callable[..., Unpacked]) -> None:
-    files = {f"faces/happy/{name}": data for name, data in pngs(5).items()} | {"readme.txt": b"hello"}
+    files = {f"faces/{name}": data for name, data in pngs(5).items()} | {"readme.txt": b"hello"}
     data = zipped(files) if packing == "zip" else PACKERS[packing](tarred(files))
     result = run(data)
     assert {found.name: found.path.read_bytes() for found in result.found} == files
@@ -147,9 +147,9 @@ def test_encrypted_entries_are_refused(refused: Callable[..., dict[str, Any]]) -
 def test_deep_folders_are_refused(
     run: Callable[..., Unpacked], refused: Callable[..., dict[str, Any]]
 ) -> None:
-    assert len(run(zipped({"a/b/c/x.png": b"x"})).found) == 1
-    details = refused(zipped({"a/b/c/d/x.png": b"x"}))
-    assert (details["reason"], details["entry"]) == ("too_deep", "a/b/c/d/x.png")
+    assert len(run(zipped({"a/x.png": b"x"})).found) == 1
+    details = refused(zipped({"a/b/x.png": b"x"}))
+    assert (details["reason"], details["entry"]) == ("too_deep", "a/b/x.png")
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
