@@ -20,7 +20,6 @@ from urllib.parse import unquote, urlsplit
 
 from core.errors import InfrastructureError, StoreFull, StoreUnavailable
 from core.files import atomic_path
-from core.files import sha256_of as sha256_of  # noqa: PLC0414  # what stores files also hashes them
 from core.settings import settings
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from core.broker import wake
 from core.db import sessions
 from core.errors import StoreUnavailable
 from core.evaluations import service as evaluations
+from core.files import sha256_of
 from core.jobs import lease
 from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import (
@@ -24,7 +25,7 @@ from core.schemas.ticks import (
     Tick,
     WarningTick,
 )
-from core.storage import remove, sha256_of, store
+from core.storage import remove, store
 from worker.supervisor import write
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from core.datasets.files import DatasetFiles, fetch_images
 from core.db import sessions
 from core.errors import InfrastructureError, LeaseLost, SlaeganError, from_code
 from core.evaluations import service
+from core.files import sha256_of
 from core.jobs import lease
 from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
-from core.storage import as_disk_error, remove, sha256_of, store
+from core.storage import as_disk_error, remove, store
 from worker.process import Child
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
 from worker.training import scratch

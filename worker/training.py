@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from core.datasets.files import DatasetFiles, fetch_images
 from core.db import sessions
 from core.errors import DataFailed, LeaseLost, SlaeganError, StoreUnavailable, TrainerCrashed, from_code
+from core.files import sha256_of
 from core.jobs import lease
 from core.jobs.tables import Checkpoint
 from core.schemas.ticks import ErrorTick, FinishedTick, StoppedTick, TrainingSpec
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
-from core.storage import as_disk_error, remove, sha256_of, store
+from core.storage import as_disk_error, remove, store
 from core.version import commit
 from worker.effects import TrainingEffects
 from worker.process import Child

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -92,10 +93,16 @@ def _name(position: int) -> str:
 
 
 def _is_whole(folder: Path, files: DatasetFiles) -> bool:
-    if not folder.is_dir():
-        return False
     wanted = {_name(position): size_bytes for position, (_, _, size_bytes) in enumerate(files.images)}
-    return wanted == {path.name: path.stat().st_size for path in folder.iterdir()}
+    return wanted == _sizes(folder)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file by name; none where the folder is not there, or goes while it is looked at."""
+    try:
+        return {path.name: path.stat().st_size for path in folder.iterdir()}
+    except FileNotFoundError:
+        return {}
 
 
 def _replace(folder: Path, temporary: Path, files: DatasetFiles) -> None:
@@ -114,10 +121,13 @@ def _make_room(home: Path, *, limit_bytes: int) -> None:
 
     Of datasets that were deleted nobody knows here: they are used no more, and so go first.
     """
-    folders = sorted((path.stat().st_mtime, path) for path in home.iterdir())
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for _, path in folders}
+    folders = []
+    for path in home.iterdir():
+        with suppress(FileNotFoundError):  # Another worker just gave it its name, or made room too.
+            folders.append((path.stat().st_mtime, path))
+    sizes = {path: sum(_sizes(path).values()) for _, path in folders}
     total_bytes = sum(sizes.values())
-    for used_at, path in folders:
+    for used_at, path in sorted(folders):
         if total_bytes <= limit_bytes or used_at > time.time() - IN_USE_S:
             return
         shutil.rmtree(path, ignore_errors=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -93,3 +95,14 @@ def test_what_was_used_longest_ago_makes_room(
     fetch_images(datasets[2], store, cache_dir=cache)  # Used again: now it is the newest.
     fourth = fetch_images(datasets[3], store, cache_dir=cache)
     assert [folder.exists() for folder in (first, second, third, fourth)] == [False, False, True, True]
+
+
+def test_workers_that_fetch_at_once_do_not_trip_over_each_other(store: CountingStore, tmp_path: Path) -> None:
+    files = stored(store, tmp_path)
+
+    def fetch(_: int) -> int:
+        another = replace(files, dataset_id=uuid4())
+        return len(list(fetch_images(another, store, cache_dir=tmp_path / "cache").iterdir()))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(fetch, range(80))) == {4}
