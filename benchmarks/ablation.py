@@ -6,7 +6,8 @@
 A line is appended to RESULTS/<suite>.jsonl when its run is finished, and RESULTS.md is written anew. What is there is
 not run again, so an interrupted suite goes on where it was; the run that was interrupted begins anew. Seeds are the
 outermost loop: an interrupted suite leaves a balanced table. Each run is a process of its own, so that one that
-crashes does not end the suite. Equal time is equal only where nothing else runs beside it.
+crashes does not end the suite. Equal time means as many pictures as fit in it at a speed that is measured once, in
+alternation, with nothing else running (RESULTS/speed.json): the runs themselves may share the machine (--jobs).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,18 +29,17 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from benchmarks import ablation_run, ablation_table
-from benchmarks.ablation_results import answers, append, read_lines
+from benchmarks.ablation_results import answers, append, read_lines, same_run
+from benchmarks.ablation_run import ROOT
+from benchmarks.ablation_speed import Speeds
 from benchmarks.ablation_suites import SUITES, config_of
 from core.errors import SlaeganError
 from core.metrics.protocol import MetricProtocol, planned_protocol, resolve
 from core.schemas.ticks import TrainingSpec
 from core.schemas.training import EvaluationConfig, SlaeganConfig
-from worker.process import ALLOCATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one variant, and how it will be judged; `seconds` is None where total_images ends it."""
+    """One training of one variant, and how it will be judged; `seconds` is None where it was not planned by time."""
 
     suite: str
     variant: str
@@ -107,22 +108,29 @@ def plan(options: argparse.Namespace, datasets: Sequence[Dataset]) -> Iterator[R
     suite = SUITES[options.suite]
     asked = EvaluationConfig(generated=options.generated, precision="fp32")
     evaluation = resolve(asked, weights_dir=options.weights).model_dump()
+
+    def config(variant: str, *, seed: int = 0, **length: int) -> SlaeganConfig:
+        settings = suite.variants[variant]
+        return config_of(settings, seed=seed, width=options.width, evaluation=evaluation, **length)
+
+    variants = [name for name in suite.variants if not options.variants or name in options.variants]
+    images = dict.fromkeys(variants, options.images)
+    if not suite.equal_images:
+        speeds = Speeds(options.results / "speed.json")
+        speeds.measure((config(variant) for variant in variants), weights_dir=options.weights)
+        images = {variant: speeds.images(config(variant), seconds=options.seconds) for variant in variants}
+    seconds = None if suite.equal_images else options.seconds
     for seed in range(options.seeds):
         for dataset in datasets:
-            for variant, settings in suite.variants.items():
-                if options.variants and variant not in options.variants:
-                    continue
-                images = options.images if suite.equal_images else None
-                config = config_of(
-                    settings, seed=seed, width=options.width, evaluation=evaluation, images=images
-                )
-                protocol = planned_protocol(config, image_count=dataset.pictures)
-                seconds = None if suite.equal_images else options.seconds
-                yield Run(options.suite, variant, dataset, config, protocol, seconds)
+            for variant in variants:
+                planned = config(variant, seed=seed, images=images[variant])
+                protocol = planned_protocol(planned, image_count=dataset.pictures)
+                yield Run(options.suite, variant, dataset, planned, protocol, seconds)
 
 
-def perform(run: Run, *, options: argparse.Namespace) -> dict[str, Any] | None:
+def perform(run: Run, *, name: str, options: argparse.Namespace) -> dict[str, Any] | None:
     """Let a child train and evaluate; its result, or None where it failed (it said why on stderr)."""
+    print(name, file=sys.stderr, flush=True)
     folder = options.work / run.suite / f"{run.dataset.name}-{run.variant.replace(' ', '')}-{run.config.seed}"
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
     folder.mkdir(parents=True)
@@ -139,14 +147,13 @@ def perform(run: Run, *, options: argparse.Namespace) -> dict[str, Any] | None:
     spec = ablation_run.RunSpec(
         training=training,
         protocol=run.protocol.model_dump(mode="json"),
-        seconds=run.seconds,
-        threads=options.threads,
+        threads=0 if options.jobs == 1 else max(1, (os.cpu_count() or 1) // options.jobs),
         parent_pid=os.getpid(),
     )
     path = folder / "spec.json"
     path.write_text(spec.model_dump_json())
     command = [sys.executable, "-P", "-m", "benchmarks.ablation", "--run", str(path)]
-    code = subprocess.run(command, env=_environment(), stdout=sys.stderr, check=False).returncode
+    code = subprocess.run(command, env=ablation_run.environment(), stdout=sys.stderr, check=False).returncode
     if code != 0:
         print(f"FAILED with exit code {code}: {run.name}; its files are in {folder}", file=sys.stderr)
         return None
@@ -164,32 +171,34 @@ def _commit() -> str | None:
         return None
 
 
-def _environment() -> dict[str, str]:
-    """The child imports this copy of the code, wherever the parent was started."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return ALLOCATOR | os.environ | {"PYTHONPATH": path}
-
-
 def run_suite(options: argparse.Namespace, datasets: Sequence[Dataset]) -> int:
     """Do all that is not done; the exit code is 1 where a run failed."""
     results = options.results / f"{options.suite}.jsonl"
-    lines, failures = read_lines(results), []
-    runs = list(plan(options, datasets))
-    for number, run in enumerate(runs, start=1):
-        there = any(answers(line, run.head()) for line in lines)
-        print(
-            f"[{number}/{len(runs)}] {run.name}{': is there' if there else ''}", file=sys.stderr, flush=True
-        )
-        if there:
-            continue
-        measured = perform(run, options=options)
-        if measured is None:
-            failures.append(run.name)
-            continue
-        line = run.head() | measured | {"date": datetime.now(UTC).isoformat(timespec="seconds")}
+    lines = {path: read_lines(path) for path in [results, *options.results.glob("*.jsonl")]}
+    runs, failures, waiting = list(plan(options, datasets)), [], {}
+
+    def report(run: Run, measured: dict[str, Any]) -> None:
+        line = measured | run.head()
         append(results, line)
         print(json.dumps(line), flush=True)
         ablation_table.write_page(options.results)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for number, run in enumerate(runs, start=1):
+            name, head = f"[{number}/{len(runs)}] {run.name}", run.head()
+            if any(answers(line, head) for line in lines[results]):
+                print(f"{name}: is there", file=sys.stderr, flush=True)
+            elif same := [line for every in lines.values() for line in every if same_run(line, head)]:
+                print(f"{name}: is there under another name", file=sys.stderr, flush=True)
+                report(run, same[0])
+            else:
+                waiting[pool.submit(perform, run, name=name, options=options)] = run
+        for done in as_completed(waiting):
+            measured, run = done.result(), waiting[done]
+            if measured is None:
+                failures.append(run.name)
+            else:
+                report(run, measured | {"date": datetime.now(UTC).isoformat(timespec="seconds")})
     if failures:
         print(f"{len(failures)} of {len(runs)} runs failed: {'; '.join(failures)}", file=sys.stderr)
     return 1 if failures else 0
@@ -203,13 +212,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pictures", nargs="+", metavar="NAME=FOLDER", default=[], help="datasets")
     parser.add_argument("--variants", nargs="+", help="only these of the suite")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant: seeds 0, 1, ...")
-    parser.add_argument("--seconds", type=float, default=240.0, help="training time of a run")
+    parser.add_argument(
+        "--seconds", type=float, default=240.0, help="training time of a run on the whole machine"
+    )
     parser.add_argument(
         "--images", type=int, default=8_000, help="pictures of a run, in suites of equal pictures"
     )
     parser.add_argument("--generated", type=int, default=1_000, help="pictures generated for KID and FID")
     parser.add_argument("--width", type=float, default=0.5)
-    parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side; they share the cores evenly")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
     parser.add_argument(
         "--results", type=Path, default=ROOT / "docs" / "ablation", help="folder of the lines"

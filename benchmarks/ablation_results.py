@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-_KEY = ("suite", "variant", "seed", "seconds", "protocol_hash")
+_NAMES = ("suite", "variant", "dataset", "seconds")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -29,19 +29,24 @@ def append(path: Path, line: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def answers(line: dict[str, Any], head: dict[str, Any]) -> bool:
-    """Whether a result is that of a planned run.
+def same_run(line: dict[str, Any], head: dict[str, Any]) -> bool:
+    """Whether a result is that of a planned run, by whatever name: the same configuration, pictures and protocol.
 
     The configurations agree in every key that both know: a key that a later version added does not make old results
     void, a changed default does.
 
     Args:
         line: a result.
-        head: suite, variant, dataset, seed, seconds, protocol_hash and config of the run.
+        head: dataset, protocol_hash and config of the run.
     """
     then, now = line["config"], head["config"]
     return (
-        all(line[name] == head[name] for name in _KEY)
+        line["protocol_hash"] == head["protocol_hash"]
         and line["dataset"]["hash"] == head["dataset"]["hash"]
         and all(then[name] == now[name] for name in then.keys() & now.keys())
     )
+
+
+def answers(line: dict[str, Any], head: dict[str, Any]) -> bool:
+    """Whether a result is that of a planned run, by its own name."""
+    return all(line[name] == head[name] for name in _NAMES) and same_run(line, head)

@@ -1,10 +1,12 @@
-"""One run of an ablation, in a process of its own: train for a time or a number of pictures, then evaluate."""
+"""One run of an ablation, in a process of its own: train, then evaluate."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from core.files import atomic_path
 from core.schemas.ticks import (
@@ -12,18 +14,15 @@ from core.schemas.ticks import (
     FactsTick,
     ProgressTick,
     SnapshotTick,
-    StateTick,
-    StoppedTick,
     Tick,
     TrainingSpec,
 )
 from core.schemas.training import Frozen
 from worker.child import bind_to_parent
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from worker.process import ALLOCATOR
 
 T = TypeVar("T", bound=Tick)
+ROOT = Path(__file__).resolve().parents[1]
 RESULT = "result.json"
 # Facts of the trainer that a result is told with.
 _FACTS = ("commit", "torch", "device", "instruction_set", "threads", "precision")
@@ -34,72 +33,30 @@ class RunSpec(Frozen):
 
     training: TrainingSpec
     protocol: dict[str, Any]
-    seconds: float | None
     threads: int
     parent_pid: int
 
 
 class Stopwatch:
-    """Training time: from the snapshot of the untrained networks on, since nothing is saved before the end.
+    """Training time, from the snapshot of the untrained networks to the last tick of progress."""
 
-    On CUDA the host may be ahead of the device, by less than the iterations between two progress ticks.
-
-    Args:
-        seconds: after which `over` is true; None for never.
-    """
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
         self._began: float | None = None
         self.trained_s = 0.0
 
     def hear(self, tick: Tick) -> None:
-        """Start at the first snapshot; without a time limit the last progress tick is where it stops."""
+        """Take in a tick as it comes."""
         if self._began is None:
             if isinstance(tick, SnapshotTick):
                 self._began = time.perf_counter()
         elif isinstance(tick, ProgressTick):
             self.trained_s = time.perf_counter() - self._began
 
-    def over(self) -> bool:
-        """Whether the time is up; the trainer asks before every iteration."""
-        if self._began is None or self._seconds is None:
-            return False
-        elapsed_s = time.perf_counter() - self._began
-        if elapsed_s < self._seconds:
-            return False
-        self.trained_s = elapsed_s
-        return True
 
-
-def train_to_snapshot(spec: TrainingSpec, *, watch: Stopwatch) -> list[Tick]:
-    """Train until the watch or total_images ends it; the last SnapshotTick is of the trained generator.
-
-    A training that is stopped leaves a state and no snapshot. It is resumed with its end set to where it is, and
-    makes the snapshot that a run of just this length makes.
-
-    Args:
-        spec: of a training from the beginning.
-        watch: ends it.
-
-    Raises:
-        JobError: as core.training.trainer.train.
-    """
-    from core.training.trainer import train  # noqa: PLC0415  # torch: seconds of imports
-
-    ticks: list[Tick] = []
-
-    def emit(tick: Tick) -> None:
-        watch.hear(tick)
-        ticks.append(tick)
-
-    train(spec, emit=emit, should_stop=watch.over)
-    if isinstance(stopped := ticks[-1], StoppedTick):
-        config = spec.config.model_copy(update={"total_images": stopped.images_seen})
-        resume = spec.work_dir / last(StateTick, ticks).state
-        ended = spec.model_copy(update={"config": config, "resume": resume})
-        train(ended, emit=ticks.append, should_stop=lambda: False)
-    return ticks
+def environment() -> dict[str, str]:
+    """For a child that imports this copy of the code, wherever the parent was started."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return ALLOCATOR | os.environ | {"PYTHONPATH": path}
 
 
 def last(kind: type[T], ticks: list[Tick]) -> T:
@@ -114,15 +71,18 @@ def perform(spec: RunSpec) -> dict[str, Any]:
         What was measured, and on what: seconds_trained, images_seen, the metrics, the protocol, versions.
 
     Raises:
-        RuntimeError: the training ended by itself before its time.
         JobError: as training and evaluation.
     """
-    watch = Stopwatch(spec.seconds)
-    ticks = train_to_snapshot(spec.training, watch=watch)
-    if spec.seconds is not None and watch.trained_s < spec.seconds:
-        raise RuntimeError(
-            f"the training ended by itself after {watch.trained_s:.1f} s of {spec.seconds:g} s"
-        )
+    from core.training.trainer import train  # noqa: PLC0415  # torch: seconds of imports
+
+    ticks: list[Tick] = []
+    watch = Stopwatch()
+
+    def emit(tick: Tick) -> None:
+        watch.hear(tick)
+        ticks.append(tick)
+
+    train(spec.training, emit=emit, should_stop=lambda: False)
     from core.metrics.evaluate import evaluate  # noqa: PLC0415  # seconds of imports, once there is something to judge
 
     snapshot = last(SnapshotTick, ticks)

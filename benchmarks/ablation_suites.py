@@ -18,7 +18,7 @@ class Suite:
     Args:
         about: what is asked, in a sentence or two for the page of results.
         variants: name to configuration keys over BASE; the first is what the others are compared with.
-        equal_images: runs end after the same number of pictures, not after the same time.
+        equal_images: runs have the same number of pictures, not the pictures that fit in the same time.
     """
 
     about: str
@@ -59,7 +59,7 @@ _FOREVER = 100_000_000  # pictures: as far as total_images may go
 
 
 def config_of(
-    variant: dict[str, Any], *, seed: int, width: float, evaluation: dict[str, Any], images: int | None
+    variant: dict[str, Any], *, seed: int, width: float, evaluation: dict[str, Any], images: int = _FOREVER
 ) -> SlaeganConfig:
     """The configuration of a run: no snapshot, evaluation or state between its beginning and its end.
 
@@ -68,13 +68,13 @@ def config_of(
         seed: of weights, order and draws.
         width: of the networks.
         evaluation: the resolved evaluation part.
-        images: pictures until the end; None where time ends the run.
+        images: pictures until the end.
     """
     shared = {
         "width": width,
         "seed": seed,
         "evaluation": evaluation,
-        "total_images": images or _FOREVER,
+        "total_images": images,
         "evaluate_every_images": _FOREVER,
         "checkpoint_every_images": _FOREVER,
     }

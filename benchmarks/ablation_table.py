@@ -32,8 +32,11 @@ How to read it:
   pairs a difference below 2.5 times its s.d. is not significant at 5 %, and a page makes many comparisons.
 - A seed fixes the order of the pictures and the random draws. Networks of different shape draw different weights from
   it, and in equal time they see different numbers of pictures, so pairing need not take away much of the spread.
-- Time is training alone: preparation, snapshots and evaluation are not counted. Latents are mixed from the metadata
-  bank where the variant has metadata, and are plain noise elsewhere: in that, such variants differ in protocol too.
+- Equal time means as many pictures as fit in it at the variant's speed, which was measured once, in alternation, on
+  the otherwise idle machine ([speed.json](ablation/speed.json)). So a run repeats exactly, and what else the machine
+  does cannot favour a variant. Time is training alone: preparation, snapshots and evaluation are not counted.
+- Latents are mixed from the metadata bank where the variant has metadata, and are plain noise elsewhere: in that, such
+  variants differ in protocol too.
 """
 _HEAD = """\
 | variant | n | images seen | 1000 · KID | FID | pairs | Δ 1000 · KID | Δ FID |
@@ -110,7 +113,9 @@ def _conditions(suite: Suite, lines: Sequence[Line]) -> str:
     """The protocol, the length of training and the machines, with a warning where they are not the same."""
     line = lines[-1]
     config, protocol = line["config"], line["protocol"]
-    length = f"{config['total_images']:,} pictures" if line["seconds"] is None else f"{line['seconds']:g} s"
+    length = f"{config['total_images']:,} pictures"
+    if line["seconds"] is not None:
+        length = f"the pictures of {line['seconds']:g} s on the whole machine"
     trained = [run["seconds_trained"] for run in lines]
     machines = sorted(
         {f"torch {x['torch']}, {x['device']}, {x['instruction_set']}, {x['threads']} threads" for x in lines}
@@ -119,7 +124,7 @@ def _conditions(suite: Suite, lines: Sequence[Line]) -> str:
     commits = sorted({(run["commit"] or "unknown")[:12] for run in lines})
     computed = ", ".join(sorted({run["precision"] for run in lines}))
     sentences = [
-        f"Each run: {length} in {computed} (measured: {min(trained):.1f} to {max(trained):.1f} s).",
+        f"Each run: {length} in {computed} (in these runs {min(trained):.0f} to {max(trained):.0f} s).",
         f"Networks: {config['resolution']}², width {config['width']:g}, batch {config['batch']}.",
         f"Pictures: {protocol['generated']:,} generated against {protocol['real']:,} real ones.",
         f"Protocol {', '.join(hashes)}: {protocol['extractor']} in {protocol['precision']};",
@@ -127,7 +132,7 @@ def _conditions(suite: Suite, lines: Sequence[Line]) -> str:
         f"Machine: {'; '.join(machines)}. Code: {', '.join(commits)}.",
     ]
     if len(machines) > 1:
-        sentences.append("**These runs are not of one machine: equal times are not equal work.**")
+        sentences.append("**These runs are not of one machine or number of threads.**")
     if differing := _differing(suite, lines):
         sentences.append(f"**These runs do not all share {', '.join(differing)}.**")
     return "\n".join(sentences) + "\n"
@@ -135,7 +140,7 @@ def _conditions(suite: Suite, lines: Sequence[Line]) -> str:
 
 def _differing(suite: Suite, lines: Sequence[Line]) -> list[str]:
     """Keys outside the comparison whose values differ, among the runs that know them."""
-    compared = {"seed"}.union(*suite.variants.values())
+    compared = {"seed", "total_images"}.union(*suite.variants.values())
     names = set().union(*(line["config"] for line in lines)) - compared
     values = {name: {json.dumps(x["config"][name]) for x in lines if name in x["config"]} for name in names}
     return sorted(name for name in names if len(values[name]) > 1)

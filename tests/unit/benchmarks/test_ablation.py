@@ -7,25 +7,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from benchmarks.ablation import main, read_dataset
-from benchmarks.ablation_results import answers, append, read_lines
-from benchmarks.ablation_run import Stopwatch, last, train_to_snapshot
+from benchmarks.ablation_results import answers, append, read_lines, same_run
+from benchmarks.ablation_speed import Speeds, speed_key
 from benchmarks.ablation_suites import SUITES, config_of
 from benchmarks.ablation_table import spread, write_page
 from core.errors import DataFailed
 from core.metrics.protocol import planned_protocol
-from core.schemas.ticks import SnapshotTick, TrainingSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
 EVALUATION = {"extractor": "vgg16", "precision": "fp32", "generated": 16}
@@ -42,22 +37,22 @@ def images_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Ablation:
     """The command on two variants with the smallest networks, from a folder that is not the repository."""
 
     def __init__(self, folder: Path, *, weights_dir: Path) -> None:
         self.folder, self.results = folder, folder / "results" / "stabilisers.jsonl"
+        self.results.parent.mkdir()
+        speeds = {}
+        for variant, iteration_s in (("default", 0.25), ("cutout", 0.125)):
+            config = config_of(
+                SUITES["stabilisers"].variants[variant], seed=0, width=0.125, evaluation=EVALUATION
+            )
+            speeds[speed_key(config)] = {"iteration_s": iteration_s, "of": 1}
+        (self.results.parent / "speed.json").write_text(json.dumps(speeds))
         self.options = [
             *("--suite", "stabilisers", "--variants", "default", "cutout", "--seeds", "1", "--seconds", "1"),
-            *("--generated", "16", "--width", "0.125", "--threads", "1", "--weights", str(weights_dir)),
+            *("--generated", "16", "--width", "0.125", "--weights", str(weights_dir)),
             *("--results", "results", "--work", "work"),
         ]
 
@@ -118,15 +113,14 @@ def test_a_suite_goes_on_where_it_was_interrupted_and_after_a_failure(
     assert not list((tmp_path / "work" / "stabilisers").glob("tiny-*"))
     for line in lines:
         assert line["seconds"] == 1
-        assert line["seconds_trained"] >= 1
-        assert line["images_seen"] >= 8
-        assert line["images_seen"] % 8 == 0
+        assert line["seconds_trained"] > 0
+        assert line["images_seen"] == {"default": 32, "cutout": 64}[line["variant"]]
         assert line["dataset"] == {"name": "tiny", "hash": read_dataset(pictures).hash, "pictures": 8}
         assert line["config"]["metadata_dropout"] == 0
         assert line["protocol"]["generated"] == 16
         assert line["fid"] > 0
         assert np.isfinite([line["kid"], line["kid_sd"], line["lpips"]]).all()
-        assert (line["torch"], line["threads"]) == (torch.__version__, 1)
+        assert (line["torch"], line["threads"]) == (torch.__version__, torch.get_num_threads())
     page = (tmp_path / "results.md").read_text()
     assert f"| default | 1 | {first['images_seen']:,} | {1000 * first['kid']:.2f} ± ? |" in page
 
@@ -135,48 +129,30 @@ def test_a_suite_goes_on_where_it_was_interrupted_and_after_a_failure(
     assert read_lines(ablation.results) == lines
 
 
-@pytest.mark.usefixtures("_one_thread")
-def test_the_snapshot_is_that_of_a_training_of_just_this_length(
-    images_dir: Path, weights_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_runs_of_equal_time_have_the_pictures_that_fit_in_it(
+    weights_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.training.snapshot._BN_LATENTS", 128)
-
-    def generator(name: str, *, seconds: float | None, images: int | None) -> tuple[SnapshotTick, Stopwatch]:
-        work_dir = tmp_path / name
-        work_dir.mkdir()
-        settings = {"precision": "fp32", "decoders": False, "attention": False, "metadata": False}
-        spec = TrainingSpec(
-            config=config_of(settings, seed=1, width=0.125, evaluation=EVALUATION, images=images),
-            images_dir=images_dir,
-            dataset_hash="eight",
-            work_dir=work_dir,
-            cache_dir=tmp_path / "cache",
-            weights_dir=weights_dir,
-            device="cpu",
-        )
-        watch = Stopwatch(seconds)
-        return last(SnapshotTick, train_to_snapshot(spec, watch=watch)), watch
-
-    timed, watch = generator("timed", seconds=0.5, images=None)
-    assert timed.images_seen > 0
-    assert watch.trained_s >= 0.5
-    counted, watch = generator("counted", seconds=None, images=timed.images_seen)
-    assert counted.images_seen == timed.images_seen
-    assert (watch.trained_s > 0) == (
-        counted.images_seen >= 32
-    )  # told by progress ticks, every four iterations
-    mine, theirs = (
-        load_file(tmp_path / name / tick.generator) for name, tick in (("timed", timed), ("counted", counted))
-    )
-    assert mine.keys() == theirs.keys()
-    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+    monkeypatch.setattr("benchmarks.ablation_speed.ROUNDS", 1)
+    variants = [{"decoders": False, "metadata": False}, {"decoders": False, "metadata": True}]
+    small, large = (config_of(v, seed=0, width=0.125, evaluation=EVALUATION) for v in variants)
+    path = tmp_path / "results" / "speed.json"
+    speeds = Speeds(path)
+    speeds.measure([small], weights_dir=weights_dir)
+    (known,) = json.loads(path.read_text()).values()
+    assert 0 < known["iteration_s"] < 5
+    assert known["of"] == 16
+    assert speeds.images(small, seconds=100 * known["iteration_s"]) == 800
+    assert speeds.images(small, seconds=0) == 8
+    another_seed = small.model_copy(update={"seed": 7, "total_images": 16})
+    speeds.measure([another_seed], weights_dir=tmp_path / "nothing is measured, so nothing is read")
+    assert speeds.images(another_seed, seconds=100 * known["iteration_s"]) == 800
+    with pytest.raises(KeyError):
+        speeds.images(large, seconds=1)
 
 
 def a_line(variant: str, seed: int, *, kid: float, fid: float, images_seen: int = 8_000) -> dict[str, Any]:
     """A result of Table 2 on a hundred pictures."""
-    config = config_of(
-        SUITES["table2"].variants[variant], seed=seed, width=0.5, evaluation=EVALUATION, images=None
-    )
+    config = config_of(SUITES["table2"].variants[variant], seed=seed, width=0.5, evaluation=EVALUATION)
     protocol = planned_protocol(config, image_count=100)
     return {
         "suite": "table2",
@@ -276,6 +252,9 @@ def test_a_result_answers_the_run_with_its_settings_only() -> None:
     assert not answers(line | {"dataset": line["dataset"] | {"hash": "4567"}}, line)
     assert not answers(BASE[1], line)
     assert not answers(BOTH[0], line)
+    assert not answers(line | {"variant": "another name"}, line)
+    assert same_run(line | {"variant": "another name", "suite": "another suite"}, line)
+    assert not same_run(BASE[1], line)
 
 
 def test_a_spread_is_the_sample_deviation() -> None:
@@ -285,7 +264,7 @@ def test_a_spread_is_the_sample_deviation() -> None:
 @pytest.mark.parametrize("suite", SUITES)
 def test_variants_are_configurations_and_all_different(suite: str) -> None:
     configs = [
-        config_of(settings, seed=0, width=0.5, evaluation=EVALUATION, images=None)
+        config_of(settings, seed=0, width=0.5, evaluation=EVALUATION)
         for settings in SUITES[suite].variants.values()
     ]
     assert len(set(configs)) == len(configs) >= 2
