@@ -7,25 +7,19 @@ may be interrupted.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.ablation_run import environment
 from core.files import atomic_path
-from core.schemas.training import SlaeganConfig
-from worker.child import bind_to_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
+    from pathlib import Path
 
-ROUNDS = 3
-WARM_UP, ITERATIONS = 4, 16
+    from core.schemas.training import SlaeganConfig
+
+ITERATIONS = 40
 # What does not change how long an iteration takes.
 _IRRELEVANT = {
     *("seed", "total_images", "evaluate_every_images", "checkpoint_every_images"),
@@ -56,11 +50,8 @@ class Speeds:
         wanted = {speed_key(config): config for config in configs}
         if wanted.keys() <= self._known.keys():
             return
-        times: dict[str, list[float]] = {key: [] for key in wanted}
-        for number in range(1, ROUNDS + 1):
-            for key, config in wanted.items():
-                print(f"speed, round {number} of {ROUNDS}: {key}", file=sys.stderr, flush=True)
-                times[key] += _measured(config, weights_dir=weights_dir)
+        print(f"measuring the speed of {len(wanted)} variants", file=sys.stderr, flush=True)
+        times = _alternating(wanted, weights_dir=weights_dir)
         for key, seconds in times.items():
             self._known.setdefault(key, {"iteration_s": statistics.median(seconds), "of": len(seconds)})
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,35 +64,15 @@ class Speeds:
         return max(1, round(seconds / iteration_s)) * config.batch
 
 
-def _measured(config: SlaeganConfig, *, weights_dir: Path) -> list[float]:
-    """Seconds of some iterations in a process of its own."""
-    command = [sys.executable, "-P", "-m", "benchmarks.ablation_speed"]
-    done = subprocess.run(
-        [*command, config.model_dump_json(), str(weights_dir), str(os.getpid())],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    times: list[float] = json.loads(done.stdout)
+def _alternating(configs: dict[str, SlaeganConfig], *, weights_dir: Path) -> dict[str, list[float]]:
+    """Seconds of ITERATIONS of each, one at a time in turn, each in a process of its own."""
+    from benchmarks.train_step import Side  # noqa: PLC0415  # torch: seconds of imports
+
+    sides = {key: Side("ours", config, weights_dir=weights_dir) for key, config in configs.items()}
+    times: dict[str, list[float]] = {key: [] for key in sides}
+    for _ in range(ITERATIONS):
+        for key, side in sides.items():
+            times[key].append(side.step())
+    for side in sides.values():
+        side.end()
     return times
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Be the child: CONFIG WEIGHTS PARENT; prints the seconds of each iteration as JSON."""
-    bind_to_parent(int(arguments[2]))
-    from benchmarks.train_step import our_trainer  # noqa: PLC0415  # torch: seconds of imports
-
-    with tempfile.TemporaryDirectory() as folder:
-        config = SlaeganConfig.model_validate_json(arguments[0])
-        trainer = our_trainer(config, folder=Path(folder), weights_dir=Path(arguments[1]))
-        times = []
-        for _ in range(WARM_UP + ITERATIONS):
-            began = time.perf_counter()
-            trainer.iterate()
-            times.append(time.perf_counter() - began)
-        trainer.close()
-    print(json.dumps(times[WARM_UP:]))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

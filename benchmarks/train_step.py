@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -27,11 +26,11 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.ablation_run import environment
 from benchmarks.textbook_step import TextbookStep
 from core.schemas.ticks import TrainingSpec
 from core.schemas.training import SlaeganConfig
 from core.training.trainer import Trainer
-from worker.process import ALLOCATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,15 +91,15 @@ def _seconds(work: Callable[[], None]) -> float:
 
 
 class Side:
-    """A process that takes iterations when told to."""
+    """A process that takes iterations when told to; its first two are behind it."""
 
-    def __init__(self, side: str, *, resolution: int, width: float, weights_dir: Path) -> None:
+    def __init__(self, side: str, config: SlaeganConfig, *, weights_dir: Path) -> None:
         command = [
-            *(sys.executable, "-m", "benchmarks.train_step", "--side", side),
-            *("--cases", f"{resolution}:{width}", "--weights", str(weights_dir)),
+            *(sys.executable, "-P", "-m", "benchmarks.train_step", "--side", side),
+            *("--config", config.model_dump_json(), "--weights", str(weights_dir)),
         ]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALLOCATOR | os.environ
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
         )
         self.tflop = self._number() / TERA
 
@@ -135,12 +134,9 @@ def matrix_peak() -> float:
     return 2 * PEAK_SIDE**3 / min(taken) / TERA
 
 
-def measure(*, resolution: int, width: float, rounds: int, weights_dir: Path) -> dict[str, Any]:
+def measure(config: SlaeganConfig, *, rounds: int, weights_dir: Path) -> dict[str, Any]:
     """Take both sides in alternation."""
-    sides = {
-        name: Side(name, resolution=resolution, width=width, weights_dir=weights_dir)
-        for name in ("plain", "ours")
-    }
+    sides = {name: Side(name, config, weights_dir=weights_dir) for name in ("plain", "ours")}
     peak = matrix_peak()
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
@@ -150,9 +146,9 @@ def measure(*, resolution: int, width: float, rounds: int, weights_dir: Path) ->
     (plain_mb, _), (ours_mb, stall_s) = (side.end() for side in sides.values())
     return {
         "bench": "train",
-        "resolution": resolution,
-        "width": width,
-        "batch": SlaeganConfig(resolution=resolution).batch,  # type: ignore[arg-type]  # one of the allowed
+        "resolution": config.resolution,
+        "width": config.width,
+        "batch": config.batch,
         "rounds": rounds,
         "threads": torch.get_num_threads(),
         "plain_s": round(plain_s, 4),
@@ -174,20 +170,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--weights", type=Path, default=platformdirs.user_cache_path("slaegan") / "weights")
     parser.add_argument("--side", choices=["plain", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--config", type=SlaeganConfig.model_validate_json, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.side:
+        serve(options.side, options.config, weights_dir=options.weights)
+        return
     for case in options.cases:
         resolution, width = case.split(":")
-        if options.side:
-            config = SlaeganConfig.model_validate({"resolution": int(resolution), "width": float(width)})
-            serve(options.side, config, weights_dir=options.weights)
-        else:
-            found = measure(
-                resolution=int(resolution),
-                width=float(width),
-                rounds=options.rounds,
-                weights_dir=options.weights,
-            )
-            print(json.dumps(found), flush=True)
+        config = SlaeganConfig.model_validate({"resolution": int(resolution), "width": float(width)})
+        print(json.dumps(measure(config, rounds=options.rounds, weights_dir=options.weights)), flush=True)
 
 
 if __name__ == "__main__":
