@@ -113,8 +113,10 @@ class Side:
     def end(self) -> tuple[float, float]:
         """Let it end; its peak of resident memory in MB, and how long a save held it up in seconds."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         found = self._number(), self._number()
+        self._process.stdout.close()
         self._process.wait()
         return found
 
