@@ -186,3 +186,17 @@ def from_code(code: str, message: str, **details: Any) -> SlaeganError:
         details: facts for a program.
     """
     return _tree(SlaeganError).get(code, SlaeganError)(message, **details)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error of Python's or torch's means that memory did not suffice.
+
+    This module knows no torch; and on the CPU torch raises plain RuntimeErrors, which can be told by the name of its
+    allocator, and by the words of oneDNN where that could not allocate.
+    """
+    words = ("DefaultCPUAllocator", "could not create a primitive")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and any(known in str(error) for known in words))
+    )

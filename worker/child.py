@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import OutOfMemory, SlaeganError, StoreFull
+from core.errors import OutOfMemory, SlaeganError, StoreFull, lacks_memory
 from core.schemas.ticks import ErrorTick, Tick
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def run_guarded(work: Callable[[], None], *, emit: Callable[[Tick], None]) -> in
 def _understood(error: Exception) -> SlaeganError | None:
     if _lacks_disk(error):
         return StoreFull(f"The disk of the worker's scratch folder is full: free some space. ({error})")
-    if _lacks_memory(error):
+    if lacks_memory(error):
         return OutOfMemory(f"{error}. Choose a smaller batch, width or resolution, or a larger device.")
     return None
 
@@ -130,12 +130,3 @@ def _lacks_disk(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _lacks_memory(error: Exception) -> bool:
-    # On the CPU torch raises a plain RuntimeError, which can be told by its allocator's name only.
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
-    )

@@ -25,7 +25,7 @@ def main() -> int:
         spec = TrainingSpec.model_validate_json(arguments.spec.read_bytes())
         import torch  # noqa: PLC0415  # seconds of imports, only once bound to the parent
 
-        from core.training.trainer import train  # noqa: PLC0415  # likewise
+        from core.training.train import train  # noqa: PLC0415  # likewise
 
         if arguments.threads:
             torch.set_num_threads(arguments.threads)

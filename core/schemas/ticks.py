@@ -32,6 +32,9 @@ class TrainingSpec(Frozen):
     init_from: Path | None = Field(
         None, description="A checkpoint whose weights to begin from; not with resume"
     )
+    micro_batch: int | None = Field(
+        None, description="Pictures in memory at a time; the whole batch, or as the state, where none"
+    )
     commit: str | None = Field(None, description="Of the code, for the facts")
 
 

@@ -7,18 +7,54 @@ Shapes: N pictures, C channels, H height, W width. Pictures are in [-1, 1].
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 Augmentation = Literal["color", "translation", "cutout"]
 _FLIP = 0.5
 _SHIFT = 0.125
 _CUTOUT = 0.5
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one batch's augmentation, by kind; the first dimension of each is the picture."""
+
+    by_kind: dict[Augmentation, tuple[Tensor, ...]]
+
+    def rows(self, rows: slice) -> Draws:
+        """Those of some of the pictures."""
+        return Draws({kind: tuple(values[rows] for values in all_) for kind, all_ in self.by_kind.items()})
+
+
+def draw(
+    pictures_NCHW: Tensor,
+    *,
+    kinds: Sequence[Augmentation],
+    generator: torch.Generator | None,
+    chance: bool = False,
+) -> Draws:
+    """Draw for every picture of a batch.
+
+    Args:
+        pictures_NCHW: square pictures, any float type; only their shape, type and device matter.
+        kinds: which augmentations.
+        generator: source of the draws, on the pictures' device.
+        chance: whether each kind shall be applied to each picture with a probability.
+    """
+    by_kind: dict[Augmentation, tuple[Tensor, ...]] = {}
+    for kind, (drawing, _) in _KINDS.items():
+        if kind in kinds:
+            by_kind[kind] = drawing(pictures_NCHW, generator=generator)
+            if chance:
+                by_kind[kind] += (_uniform(pictures_NCHW, generator=generator),)
+    return Draws(by_kind)
 
 
 def augment(
@@ -28,24 +64,30 @@ def augment(
     generator: torch.Generator | None,
     probability: Tensor | None = None,
 ) -> Tensor:
-    """Augment every picture by draws of its own.
+    """`draw` and `apply` in one."""
+    draws = draw(pictures_NCHW, kinds=kinds, generator=generator, chance=probability is not None)
+    return apply(pictures_NCHW, draws, probability=probability)
+
+
+def apply(pictures_NCHW: Tensor, draws: Draws, *, probability: Tensor | None = None) -> Tensor:
+    """Augment every picture by its own draws, in the order colour, translation, cutout.
 
     Args:
-        pictures_NCHW: square pictures, any float type.
-        kinds: which augmentations; they are applied in the order colour, translation, cutout.
-        generator: source of the draws, on the pictures' device.
+        pictures_NCHW: as the draws were made for.
+        draws: from `draw`, with a chance where there is a probability.
         probability: a scalar tensor, with which each kind is applied to each picture; None applies all to all.
 
     Returns:
         The same shape and type, differentiable in the pictures.
     """
-    for kind, function in (("color", _color), ("translation", _translation), ("cutout", _cutout)):
-        if kind in kinds:
-            changed_NCHW = function(pictures_NCHW, generator=generator)
-            if probability is not None:
-                uniform_N111 = _uniform(pictures_NCHW, generator=generator)
-                changed_NCHW = torch.where(uniform_N111 < probability, changed_NCHW, pictures_NCHW)
-            pictures_NCHW = changed_NCHW
+    for kind, (_, applying) in _KINDS.items():
+        if kind in draws.by_kind:
+            values = draws.by_kind[kind]
+            if probability is None:
+                pictures_NCHW = applying(pictures_NCHW, *values)
+            else:
+                changed_NCHW = applying(pictures_NCHW, *values[:-1])
+                pictures_NCHW = torch.where(values[-1] < probability, changed_NCHW, pictures_NCHW)
     return pictures_NCHW
 
 
@@ -60,17 +102,20 @@ def flip(pictures_NCHW: Tensor, *, generator: torch.Generator | None) -> Tensor:
     return torch.where(uniform_N111 < _FLIP, pictures_NCHW.flip(3), pictures_NCHW)
 
 
-def _color(x_NCHW: Tensor, *, generator: torch.Generator | None) -> Tensor:
-    """Brightness + U[-0.5, 0.5], saturation * U[0, 2], contrast * U[0.5, 1.5], in this order."""
+def _draw_color(x_NCHW: Tensor, *, generator: torch.Generator | None) -> tuple[Tensor, ...]:
     draws_3N111 = torch.rand(
         3, x_NCHW.shape[0], 1, 1, 1, dtype=x_NCHW.dtype, device=x_NCHW.device, generator=generator
     )
-    brightness, saturation, contrast = draws_3N111.unbind()
-    x_NCHW = x_NCHW + (brightness - 0.5)
+    return draws_3N111.unbind()
+
+
+def _color(x_NCHW: Tensor, brightness_N111: Tensor, saturation_N111: Tensor, contrast_N111: Tensor) -> Tensor:
+    """Brightness + U[-0.5, 0.5], saturation * U[0, 2], contrast * U[0.5, 1.5], in this order."""
+    x_NCHW = x_NCHW + (brightness_N111 - 0.5)
     grey_N1HW = x_NCHW.mean(dim=1, keepdim=True)
-    x_NCHW = torch.lerp(grey_N1HW, x_NCHW, 2 * saturation)
+    x_NCHW = torch.lerp(grey_N1HW, x_NCHW, 2 * saturation_N111)
     mean_N111 = x_NCHW.mean(dim=(1, 2, 3), keepdim=True)
-    return torch.lerp(mean_N111, x_NCHW, contrast + 0.5)
+    return torch.lerp(mean_N111, x_NCHW, contrast_N111 + 0.5)
 
 
 class _Shift(torch.autograd.Function):
@@ -100,21 +145,44 @@ def _moved(x_NCHW: Tensor, down_N: Tensor, right_N: Tensor) -> Tensor:
     return (x_NHWC * inside_NHW[..., None]).permute(0, 3, 1, 2)
 
 
-def _translation(x_NCHW: Tensor, *, generator: torch.Generator | None) -> Tensor:
-    count, side = x_NCHW.shape[0], x_NCHW.shape[2]
-    reach = int(side * _SHIFT + 0.5)
-    shifts = torch.randint(-reach, reach + 1, (2, count), device=x_NCHW.device, generator=generator)
-    out: Tensor = _Shift.apply(x_NCHW, shifts[0], shifts[1])
+def _draw_translation(x_NCHW: Tensor, *, generator: torch.Generator | None) -> tuple[Tensor, ...]:
+    reach = int(x_NCHW.shape[2] * _SHIFT + 0.5)
+    shifts_2N = torch.randint(
+        -reach, reach + 1, (2, x_NCHW.shape[0]), device=x_NCHW.device, generator=generator
+    )
+    return shifts_2N.unbind()
+
+
+def _translation(x_NCHW: Tensor, down_N: Tensor, right_N: Tensor) -> Tensor:
+    out: Tensor = _Shift.apply(x_NCHW, down_N, right_N)
     return out
 
 
-def _cutout(x_NCHW: Tensor, *, generator: torch.Generator | None) -> Tensor:
-    """Zero a square of half the side whose centre lies anywhere in the picture."""
+def _draw_cutout(x_NCHW: Tensor, *, generator: torch.Generator | None) -> tuple[Tensor, ...]:
     count, side = x_NCHW.shape[0], x_NCHW.shape[2]
-    size = int(side * _CUTOUT + 0.5)
-    first_2N = torch.randint(0, side + (1 - size % 2), (2, count), device=x_NCHW.device, generator=generator)
-    first_2N = first_2N - size // 2
+    centres = side + (1 - _hole(side) % 2)
+    return torch.randint(0, centres, (2, count), device=x_NCHW.device, generator=generator).unbind()
+
+
+def _cutout(x_NCHW: Tensor, row_N: Tensor, column_N: Tensor) -> Tensor:
+    """Zero a square of half the side whose centre lies anywhere in the picture."""
+    side = x_NCHW.shape[2]
+    size = _hole(side)
+    first_2N = torch.stack([row_N, column_N]) - size // 2
     places = torch.arange(side, device=x_NCHW.device)
     hit_2NS = (places >= first_2N[..., None]) & (places < first_2N[..., None] + size)
     hit_N1HW = (hit_2NS[0][:, :, None] & hit_2NS[1][:, None, :])[:, None]
     return x_NCHW * ~hit_N1HW
+
+
+def _hole(side: int) -> int:
+    """Side of the square that is cut out."""
+    return int(side * _CUTOUT + 0.5)
+
+
+# How each kind draws and how it is applied, in their order.
+_KINDS: dict[Augmentation, tuple[Callable[..., tuple[Tensor, ...]], Callable[..., Tensor]]] = {
+    "color": (_draw_color, _color),
+    "translation": (_draw_translation, _translation),
+    "cutout": (_draw_cutout, _cutout),
+}

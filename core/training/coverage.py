@@ -4,7 +4,7 @@ Source: Vashist et al. 2024 (RS-IMLE, arXiv 2409.17439): of a pool of generated 
 epsilon to a real one are rejected, each real picture takes the nearest of the rest, and G brings it closer. There it
 is the only loss and the pool meets the whole set; here it stands beside the adversarial loss, and one
 batch's real pictures meet a pool of a few times their number.
-Shapes: N real pictures, P pictures of the pool, F features, Z latent numbers, S small side.
+Shapes: N real pictures, P pictures of the pool, F features, S small side.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+from core.training.microbatch import split
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from core.models.slaegan import Generator
+    from core.training.latents import Latents
     from core.training.perceptual import Lpips
 
 _FEATURE_SIDE = 16
@@ -55,47 +58,63 @@ def match(real_NF: Tensor, pool_PF: Tensor, *, radius: float) -> tuple[Tensor, T
     return distance_NP.masked_fill(rejected_P, torch.inf).argmin(dim=1), ~rejected_P.all()
 
 
-def coverage_loss(
+@torch.no_grad()
+def choose(
     generator: Generator,
-    latent_PZ: Tensor,
-    noises: Sequence[Tensor],
+    pool: Latents,
     *,
     real_N3SS: Tensor,
-    perceptual: Lpips,
     radius: float,
-) -> Tensor:
-    """Mean LPIPS + mean square between real pictures and those of the pool that they pull, at the small side.
+    micro_batch: int,
+) -> tuple[Tensor, Tensor]:
+    """Let each real picture choose the generated one that it will pull.
 
-    The generator runs as it will be served, on its running statistics: so the second forward, of the chosen
-    latents with gradient, makes the very pictures that were chosen, and neither forward touches a buffer.
+    The generator runs as it will be served, on its running statistics: so a second forward of the chosen latents
+    (`pull`) makes the very pictures that were chosen, and neither forward touches a buffer.
 
     Args:
         generator: in training mode, to which it returns.
-        latent_PZ: latents of the pool, P a multiple of N; gradients flow into them.
-        noises: the pool's noise planes.
+        pool: what P pictures are made from.
         real_N3SS: real pictures in [-1, 1], float32, not augmented, reduced to S.
-        perceptual: the distance that G is to shorten.
         radius: epsilon, see `match`.
+        micro_batch: pictures in memory at a time.
 
     Returns:
-        A float32 scalar; 0 where the whole pool was rejected.
+        As `match`.
     """
-    count, side = real_N3SS.shape[0], real_N3SS.shape[2]
-
-    def made(rows: slice | Tensor) -> Tensor:
-        full_N3HW: Tensor = generator(latent_PZ[rows], [plane[rows] for plane in noises])[0]
-        return full_N3HW.float()
-
     with _as_served(generator):
-        with torch.no_grad():
-            # A batch at a time: no more memory than a step of the generator takes.
-            starts = range(0, latent_PZ.shape[0], count)
-            pool_PF = torch.cat([features(made(slice(start, start + count))) for start in starts])
-            nearest_N, found = match(features(real_N3SS), pool_PF, radius=radius)
-            target = list(perceptual.directions(real_N3SS))
-        mine_N3SS = F.adaptive_avg_pool2d(made(nearest_N), side)
+        candidates = [
+            features(pool.rows(rows).pictures(generator)[0])
+            for rows in split(pool.noise_NZ.shape[0], size=micro_batch)
+        ]
+    return match(features(real_N3SS), torch.cat(candidates), radius=radius)
+
+
+def pull(
+    generator: Generator,
+    chosen: Latents,
+    *,
+    real_N3SS: Tensor,
+    perceptual: Lpips,
+) -> Tensor:
+    """Mean LPIPS + mean square between real pictures and the generated ones that they chose, at the small side.
+
+    Args:
+        generator: in training mode, to which it returns; it runs as in `choose`.
+        chosen: what the N chosen pictures are made from.
+        real_N3SS: as in `choose`.
+        perceptual: the distance that G is to shorten.
+
+    Returns:
+        A float32 scalar.
+    """
+    with torch.no_grad():
+        target = list(perceptual.directions(real_N3SS))
+    with _as_served(generator):
+        made_N3HW, _ = chosen.pictures(generator)
+    mine_N3SS = F.adaptive_avg_pool2d(made_N3HW.float(), real_N3SS.shape[2])
     squares_N = (mine_N3SS - real_N3SS).square().mean(dim=(1, 2, 3))
-    return found * (perceptual.against(mine_N3SS, target) + squares_N).mean()
+    return (perceptual.against(mine_N3SS, target) + squares_N).mean()
 
 
 @contextmanager

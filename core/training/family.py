@@ -63,6 +63,13 @@ class Family(Protocol):
         """Take over the random generators and statistics of `state`."""
 
     def write_snapshot(
-        self, stem: Path, *, average: dict[str, Tensor], images_seen: int, check_stop: Callable[[], None]
+        self, stem: Path, *, weights: dict[str, Tensor], images_seen: int, check_stop: Callable[[], None]
     ) -> tuple[Path, Path]:
-        """Write the deployable network and its fixed-noise grid beside `stem`; return their paths."""
+        """Write the deployable network and its fixed-noise grid beside `stem`; return their paths.
+
+        Args:
+            stem: path without a suffix.
+            weights: state of the averaged network, with the averages in the parameters' place.
+            images_seen: its age.
+            check_stop: may raise to give up.
+        """

@@ -13,18 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from core.models.slaegan import LATENT, Discriminator, Generator, crop_quadrant, small_side
+from core.models.slaegan import Discriminator, Generator, crop_quadrant, small_side
 from core.training.apa import deceive
-from core.training.augment import augment, flip
-from core.training.coverage import coverage_loss
+from core.training.augment import Draws, apply, draw, flip
+from core.training.coverage import choose, pull
 from core.training.ema import decay_at
+from core.training.fakes import Fakes
 from core.training.family import Phase
+from core.training.latents import Latents, draw_latents
 from core.training.losses import generator_loss, hinge_fake, hinge_margin, hinge_real, reconstruction
+from core.training.microbatch import Tally, parts, split
 from core.training.snapshot import deploy, write_generator, write_grid
 from core.training.switches import Switches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from core.schemas.training import SlaeganConfig
@@ -52,9 +55,7 @@ class _Iteration:
 
     real_N3HW: Tensor
     small_N3HW: Tensor
-    fake_N3HW: Tensor
-    fake_small_N3HW: Tensor
-    metadata_ratio: Tensor
+    fakes: Fakes
     clear_N3SS: Tensor | None
 
 
@@ -68,6 +69,7 @@ class Slaegan:
         perceptual: LPIPS in the type to compute in; None where the configuration has neither decoders nor coverage.
         dtype: in which the networks compute.
         device: where everything lies.
+        micro_batch: pictures in memory at a time; see `core.training.microbatch`.
     """
 
     phases: tuple[Phase, ...] = (Phase("discriminator"), Phase("generator"))
@@ -82,9 +84,11 @@ class Slaegan:
         perceptual: Lpips | None,
         dtype: torch.dtype,
         device: torch.device,
+        micro_batch: int | None = None,
     ) -> None:
         self.networks: Mapping[str, nn.Module] = networks
         self._config, self._dtype, self._device = config, dtype, device
+        self._micro_batch = micro_batch or config.batch
         generator, discriminator = networks["generator"], networks["discriminator"]
         assert isinstance(generator, Generator)
         assert isinstance(discriminator, Discriminator)
@@ -116,44 +120,39 @@ class Slaegan:
         clear = real_N3HW.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
         if self._config.flips:
             clear = flip(clear, generator=self._draws)
-        real = self._augment(clear)
-        noise_NZ = torch.randn(real.shape[0], LATENT, device=real.device, generator=self._draws)
-        latent_NZ = self._latent(noise_NZ, rows_N=rows_N)
-        in_type_NZ = latent_NZ.to(self._dtype)
-        noises = self._generator.draw_noises(in_type_NZ, generator=self._draws)
-        fake, fake_small = self._generator(in_type_NZ, noises)
-        with torch.no_grad():
-            ratio = (latent_NZ - noise_NZ).var() / noise_NZ.var()
+        strength = self._switches.strength()
+        real = apply(clear, self._draw_augmentation(clear), probability=strength)
+        fakes = Fakes(self._generator, self._draw_latents(rows_N), micro_batch=self._micro_batch)
         if self._switches.apa is not None:
             # Augmented by draws of its own, as the real picture was in whose place it comes.
-            pseudo, share = self._augment(fake.detach().float()), self._switches.apa.probability
+            pseudo = fakes.clear[0].detach().float()
+            pseudo = apply(pseudo, self._draw_augmentation(pseudo), probability=strength)
+            share = self._switches.apa.probability
             real = deceive(real, pseudo_N3HW=pseudo, probability=share, generator=self._draws)
         small = small_side(self._config.resolution)
+        fakes.augment(*(self._draw_augmentation(fake) for fake in fakes.clear), probability=strength)
         self._now = _Iteration(
             real_N3HW=real,
             small_N3HW=F.interpolate(real, size=small, mode="nearest"),
-            fake_N3HW=self._augment(fake.float()),
-            fake_small_N3HW=self._augment(fake_small.float()),
-            metadata_ratio=ratio,
+            fakes=fakes,
             clear_N3SS=F.adaptive_avg_pool2d(clear, small) if self._config.coverage > 0 else None,
         )
 
-    def _latent(self, noise_NZ: Tensor, *, rows_N: Tensor) -> Tensor:
-        """The noise with the metadata of the real pictures that D sees in the same iteration."""
-        if self._metadata_MF is None:
-            return noise_NZ
-        kept_N = None
-        if self._config.metadata_dropout > 0:
-            uniform_N = torch.rand(noise_NZ.shape[0], device=noise_NZ.device, generator=self._draws)
-            kept_N = (uniform_N >= self._config.metadata_dropout).float()
-        return self._generator.latent(noise_NZ, self._metadata_MF[rows_N], kept_N=kept_N)
+    def _draw_latents(self, rows_N: Tensor) -> Latents:
+        """For training: with the metadata of the real pictures that D sees in the same iteration."""
+        return draw_latents(
+            self._generator,
+            metadata_MF=self._metadata_MF,
+            rows_N=rows_N,
+            dropout=self._config.metadata_dropout,
+            dtype=self._dtype,
+            draws=self._draws,
+        )
 
-    def _augment(self, pictures_N3HW: Tensor) -> Tensor:
-        return augment(
-            pictures_N3HW,
-            kinds=self._config.augmentation,
-            generator=self._draws,
-            probability=self._switches.strength(),
+    def _draw_augmentation(self, pictures_N3HW: Tensor) -> Draws:
+        chance = self._switches.strength() is not None
+        return draw(
+            pictures_N3HW.float(), kinds=self._config.augmentation, generator=self._draws, chance=chance
         )
 
     def run(self, phase: Phase, *, backward: Callable[[Tensor], None]) -> dict[str, Tensor]:
@@ -169,54 +168,67 @@ class Slaegan:
         quadrant = None
         if self._config.decoders:
             quadrant = int(torch.randint(_QUADRANTS, (), generator=self._host_draws))
-        real = self._discriminator(
-            self._in_type(now.real_N3HW), self._in_type(now.small_N3HW), quadrant=quadrant
-        )
-        losses = {"real": hinge_real(real.logits_NK, self._margin(real.logits_NK))}
-        if quadrant is not None:
-            losses["reconstruction"] = self._reconstruction(real.decoded, now, quadrant=quadrant)
-        losses |= self._switches.on_real(real.logits_NK)
-        backward(_sum(losses.values()))
-        fake = self._discriminator(
-            self._in_type(now.fake_N3HW.detach()), self._in_type(now.fake_small_N3HW.detach())
-        )
-        on_fake = {"fake": hinge_fake(fake.logits_NK, self._margin(fake.logits_NK))}
-        on_fake |= self._switches.on_fake(fake.logits_NK)
-        backward(_sum(on_fake.values()))
-        told = self._switches.observe(real_NK=real.logits_NK, fake_NK=fake.logits_NK)
-        return losses | on_fake | told
+        tally, real_logits, fake_logits = Tally(now.real_N3HW.shape[0], backward=backward), [], []
+        for rows in self._parts(now):
+            real, small = now.real_N3HW[rows], now.small_N3HW[rows]
+            judged = self._discriminator(self._in_type(real), self._in_type(small), quadrant=quadrant)
+            logits = judged.logits_NK
+            losses = {"real": hinge_real(logits, self._margin(logits))}
+            if quadrant is not None:
+                losses["reconstruction"] = self._reconstruction(
+                    judged.decoded, real, small, quadrant=quadrant
+                )
+            tally.add(losses | self._switches.on_real(logits), rows=rows)
+            real_logits.append(logits.detach())
+        for rows in self._parts(now):
+            full, small = (self._in_type(fake) for fake in now.fakes.judged(rows))
+            logits = self._discriminator(full, small).logits_NK
+            losses = {"fake": hinge_fake(logits, self._margin(logits))}
+            tally.add(losses | self._switches.on_fake(logits), rows=rows)
+            fake_logits.append(logits.detach())
+        told = self._switches.observe(real_NK=torch.cat(real_logits), fake_NK=torch.cat(fake_logits))
+        return tally.losses | told
+
+    def _parts(self, now: _Iteration) -> Iterator[slice]:
+        """The rows of D's micro-batches."""
+        return parts(self._discriminator, now.real_N3HW.shape[0], size=self._micro_batch)
 
     def _generator_step(self, now: _Iteration, *, backward: Callable[[Tensor], None]) -> dict[str, Tensor]:
         """L_G against the updated D, whose parameters are frozen; its power iteration and BN still update."""
+        tally = Tally(now.real_N3HW.shape[0], backward=backward)
         for parameter in self._judging:
             parameter.requires_grad_(False)
-        judged = self._discriminator(self._in_type(now.fake_N3HW), self._in_type(now.fake_small_N3HW))
-        loss = generator_loss(judged.logits_NK)
-        backward(loss)
+        for rows in self._parts(now):
+            full, small = (self._in_type(fake) for fake in now.fakes.with_graph(rows))
+            tally.add({"generator": generator_loss(self._discriminator(full, small).logits_NK)}, rows=rows)
         for parameter in self._judging:
             parameter.requires_grad_(True)
-        losses = {"generator": loss, "metadata_ratio": now.metadata_ratio}
         if now.clear_N3SS is not None:
-            losses["coverage"] = self._config.coverage * self._coverage(now.clear_N3SS)
-            backward(losses["coverage"])
-        return losses
+            self._cover(now.clear_N3SS, tally=tally)
+        return tally.losses | {"metadata_ratio": now.fakes.metadata_ratio()}
 
-    def _coverage(self, real_N3SS: Tensor) -> Tensor:
+    def _cover(self, real_N3SS: Tensor, *, tally: Tally) -> None:
         """The coverage term over a fresh pool, whose latents get the metadata of any picture of the set."""
         assert self._perceptual is not None
         count = real_N3SS.shape[0] * self._config.coverage_pool
-        noise_PZ = torch.randn(count, LATENT, device=self._device, generator=self._draws)
         pictures = 1 if self._metadata_MF is None else self._metadata_MF.shape[0]
         rows_P = torch.randint(pictures, (count,), device=self._device, generator=self._draws)
-        latent_PZ = self._latent(noise_PZ, rows_N=rows_P).to(self._dtype)
-        return coverage_loss(
+        pool = self._draw_latents(rows_P)
+        chosen_N, found = choose(
             self._generator,
-            latent_PZ,
-            self._generator.draw_noises(latent_PZ, generator=self._draws),
+            pool,
             real_N3SS=real_N3SS,
-            perceptual=self._perceptual,
             radius=self._config.coverage_radius,
+            micro_batch=self._micro_batch,
         )
+        for rows in split(real_N3SS.shape[0], size=self._micro_batch):
+            loss = pull(
+                self._generator,
+                pool.rows(chosen_N[rows]),
+                real_N3SS=real_N3SS[rows],
+                perceptual=self._perceptual,
+            )
+            tally.add({"coverage": found * self._config.coverage * loss}, rows=rows)
 
     def _margin(self, logits_NK: Tensor) -> Tensor:
         return hinge_margin(logits_NK, kind=self._config.hinge_margin, generator=self._draws)
@@ -224,15 +236,17 @@ class Slaegan:
     def _in_type(self, pictures_N3HW: Tensor) -> Tensor:
         return pictures_N3HW.to(self._dtype, memory_format=torch.channels_last)
 
-    def _reconstruction(self, decoded: tuple[Tensor, ...], now: _Iteration, *, quadrant: int) -> Tensor:
+    def _reconstruction(
+        self, decoded: tuple[Tensor, ...], real_N3HW: Tensor, small_N3HW: Tensor, *, quadrant: int
+    ) -> Tensor:
         """The three decoders' LPIPS in one call; the first two share their target, and its features."""
         assert self._perceptual is not None
-        count = now.real_N3HW.shape[0]
+        count = real_N3HW.shape[0]
         with torch.no_grad():
             part = F.interpolate(
-                crop_quadrant(now.real_N3HW, quadrant), size=now.small_N3HW.shape[2:], mode="nearest"
+                crop_quadrant(real_N3HW, quadrant), size=small_N3HW.shape[2:], mode="nearest"
             )
-            both = self._perceptual.directions(torch.cat([now.small_N3HW, part]))
+            both = self._perceptual.directions(torch.cat([small_N3HW, part]))
             targets = [torch.cat([features[:count], features]) for features in both]
         distances = self._perceptual.against(torch.cat(decoded), targets)
         return _sum(reconstruction(distances_N) for distances_N in distances.split(count))  # type: ignore[no-untyped-call]  # torch's stub
@@ -271,16 +285,17 @@ class Slaegan:
         self._switches.load(state.get("switches", {}))  # a state from before there were switches has none on
 
     def write_snapshot(
-        self, stem: Path, *, average: dict[str, Tensor], images_seen: int, check_stop: Callable[[], None]
+        self, stem: Path, *, weights: dict[str, Tensor], images_seen: int, check_stop: Callable[[], None]
     ) -> tuple[Path, Path]:
         """Write the deployed generator and its grid."""
         deployed = deploy(
-            self._generator,
+            weights,
             config=self._config,
-            average=average,
             bank=self._bank,
             dtype=self._dtype,
             check_stop=check_stop,
+            # Without gradients four times the pictures take no more memory than a step does.
+            batch=None if self._micro_batch == self._config.batch else 4 * self._micro_batch,
         )
         generator, grid = stem.with_suffix(".safetensors"), stem.with_suffix(".png")
         write_generator(generator, deployed, images_seen=images_seen)

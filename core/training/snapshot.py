@@ -104,13 +104,13 @@ class DeployedGenerator:
 
 @torch.no_grad()
 def deploy(
-    trained: Generator,
+    weights: dict[str, Tensor],
     *,
     config: SlaeganConfig,
-    average: dict[str, Tensor],
     bank: MetadataBank | None,
     dtype: torch.dtype,
     check_stop: Callable[[], None],
+    batch: int | None = None,
 ) -> DeployedGenerator:
     """Turn a generator in training into one that can be served.
 
@@ -118,16 +118,18 @@ def deploy(
     2,048 latents of the training's mixture, noise on: the training's own statistics belong to other weights.
 
     Args:
-        trained: the network in training; it is not changed.
+        weights: of a generator in training, by name: averaged parameters, and buffers. They are not changed.
         config: of the job.
-        average: averaged parameters by name.
         bank: metadata of the training pictures.
         dtype: in which the statistics are measured.
         check_stop: called between batches; may raise to give up.
+        batch: latents in memory at a time, where the usual ones would not fit.
     """
-    device = next(trained.parameters()).device
+    # The memory of a batch of 64 at 256 pixels is enough at every resolution.
+    batch = min(_BN_BATCH, _BN_BATCH * 256**2 // config.resolution**2, batch or _BN_BATCH)
+    device = next(iter(weights.values())).device
     spectral = Generator(config).to(device)
-    spectral.load_state_dict(trained.state_dict() | average)
+    spectral.load_state_dict(weights)
     plain = Generator(config, spectral=False).to(device)
     state = spectral.state_dict()
     for name, layer in spectral.named_modules():
@@ -135,7 +137,7 @@ def deploy(
             state[f"{name}.weight"] = layer.weight / layer.iterate(_POWER_ITERATIONS)
             del state[f"{name}.u"], state[f"{name}.v"]
     plain.load_state_dict(state)
-    _measure_batch_norm(plain, config=config, bank=bank, dtype=dtype, check_stop=check_stop)
+    _measure_batch_norm(plain, config=config, bank=bank, dtype=dtype, check_stop=check_stop, batch=batch)
     return DeployedGenerator(plain.eval().requires_grad_(False), config=config, bank=bank)
 
 
@@ -146,6 +148,7 @@ def _measure_batch_norm(
     bank: MetadataBank | None,
     dtype: torch.dtype,
     check_stop: Callable[[], None],
+    batch: int,
 ) -> None:
     """Set every BN layer's running statistics to the mean over fresh batches."""
     for layer in network.modules():
@@ -156,12 +159,12 @@ def _measure_batch_norm(
     device = next(network.parameters()).device
     draws = torch.Generator(device).manual_seed(config.seed)
     metadata_MF = None if bank is None else bank.standardised().to(device)
-    for _ in range(_BN_LATENTS // _BN_BATCH):
+    for _ in range(_BN_LATENTS // batch):
         check_stop()
-        latent_NZ = torch.randn(_BN_BATCH, LATENT, device=device, generator=draws)
+        latent_NZ = torch.randn(batch, LATENT, device=device, generator=draws)
         if metadata_MF is not None:
-            rows_N = torch.randint(metadata_MF.shape[0], (_BN_BATCH,), device=device, generator=draws)
-            uniform_N = torch.rand(_BN_BATCH, device=device, generator=draws)
+            rows_N = torch.randint(metadata_MF.shape[0], (batch,), device=device, generator=draws)
+            uniform_N = torch.rand(batch, device=device, generator=draws)
             kept_N = (uniform_N >= config.metadata_dropout).float()
             latent_NZ = network.latent(latent_NZ, metadata_MF[rows_N], kept_N=kept_N)
         latent_NZ = latent_NZ.to(dtype)

@@ -19,7 +19,6 @@ from core.schemas.ticks import (
     ProgressTick,
     SnapshotTick,
     StateTick,
-    StoppedTick,
     Tick,
     TrainingSpec,
     WarningTick,
@@ -45,45 +44,19 @@ _GOOD_STATE = "good.state"
 _PROGRESS = {"cpu": {64: 4, 128: 2}, "cuda": {64: 50, 128: 50, 256: 25, 512: 10}}
 
 
-class _Stopped(Exception):
-    """The caller asked to stop."""
-
-
-def train(spec: TrainingSpec, *, emit: Callable[[Tick], None], should_stop: Callable[[], bool]) -> None:
-    """Train to the end, or until asked to stop.
+class Trainer:
+    """One run of one family.
 
     Args:
         spec: configuration, pictures, folders, device, and a state to go on from.
         emit: takes each tick; a file named in a tick is complete.
-        should_stop: asked at least once an iteration; when true the state is saved and the training ends.
+        check_stop: called at least once an iteration; may raise to give up.
 
     Raises:
         ConfigurationFailed: the configuration cannot run here, or differs from the state's.
         DataFailed: the pictures or the state cannot be read.
         WeightsMissing: the VGG-16 weights are not to be had.
-        NonFinite: twenty steps in a row left the finite numbers.
     """
-    trainer = None
-
-    def check_stop() -> None:
-        if should_stop():
-            raise _Stopped
-
-    try:
-        trainer = Trainer(spec, emit=emit, check_stop=check_stop)
-        trainer.run()
-    except _Stopped:
-        if trainer is not None:
-            trainer.save()
-            trainer.wait_until_saved()
-        emit(StoppedTick(images_seen=0 if trainer is None else trainer.images_seen))
-    finally:
-        if trainer is not None:
-            trainer.close()
-
-
-class Trainer:
-    """One run of one family; see `train`."""
 
     def __init__(
         self, spec: TrainingSpec, *, emit: Callable[[Tick], None], check_stop: Callable[[], None]
@@ -93,7 +66,10 @@ class Trainer:
         self._dtype = precision.resolve(spec.config.precision, device=self._device)
         state = self._read_state()
         networks = build_networks(self._config, device=self._device)
+        sizes = [spec.micro_batch, None if state is None else state["micro_batch"], self._config.batch]
+        self.micro_batch: int = min(size for size in sizes if size is not None)
         self._facts = facts_of(spec, dtype=self._dtype, networks=networks, resumed=state)
+        self._facts["micro_batch"] = self.micro_batch
         if spec.init_from is not None and state is None:
             self._facts["init_from"] = initialise(networks, spec.init_from, config=self._config)
         emit(FactsTick(facts=self._facts))
@@ -105,6 +81,7 @@ class Trainer:
             perceptual=self._load_perceptual(),
             dtype=self._dtype,
             device=self._device,
+            micro_batch=self.micro_batch,
         )
         self._optimisers = {phase.name: self._family.optimiser(phase) for phase in self._family.phases}
         self._ema = Ema(self._family.networks[self._family.averaged])
@@ -116,13 +93,16 @@ class Trainer:
             statistics=self._family.statistics(),
         )
         self._writer = checkpoint.StateWriter()
-        self._good_state = spec.resume
+        self.good_state = spec.resume
         self._went_back = False
         self.images_seen = self._iteration = 0
-        self._snapshot_at: int | None = None
-        self._state_at = 0
+        # The untrained generator's weights, until the first progress was told and their snapshot is written.
+        self._first: dict[str, Tensor] | None = None
+        self._snapshot_at = self._state_at = self._told_at = 0
         self._tick_time = time.perf_counter()
-        if state is not None:
+        if state is None:
+            self._first = {name: value.clone() for name, value in self._weights().items()}
+        else:
             self._resume(state)
 
     def _read_state(self) -> dict[str, Any] | None:
@@ -160,8 +140,7 @@ class Trainer:
             NonFinite: the training left the finite numbers again after it had gone back to its last state.
         """
         while True:
-            if self._snapshot_due():
-                self._snapshot()
+            self._write_snapshots()
             if self._due(self._config.checkpoint_every_images, since=self._state_at):
                 self.save()
             if self.images_seen >= self._config.total_images:
@@ -179,10 +158,21 @@ class Trainer:
     def _due(self, every: int, *, since: int) -> bool:
         return self.images_seen // every > since // every
 
-    def _snapshot_due(self) -> bool:
-        if self._snapshot_at is None or self.images_seen >= self._config.total_images:
-            return self._snapshot_at != self.images_seen
-        return self._due(self._config.evaluate_every_images, since=self._snapshot_at)
+    def _write_snapshots(self) -> None:
+        """Those that are due. The first waits for the first progress, so that this can be seen within seconds."""
+        at_end = self.images_seen >= self._config.total_images
+        due = self._due(self._config.evaluate_every_images, since=self._snapshot_at)
+        due = due or (at_end and self._snapshot_at != self.images_seen)
+        if self._first is not None and (due or at_end or self._told_at > 0):
+            self._snapshot(self._first, images_seen=0)
+            self._first = None
+        if due:
+            self._snapshot(self._weights(), images_seen=self.images_seen)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The averaged network's state, with the averages in the parameters' place; not copies."""
+        network = self._family.networks[self._family.averaged]
+        return network.state_dict() | self._ema.average
 
     def iterate(self) -> None:
         """Show one batch to all phases. Raises NonFinite, at a progress tick."""
@@ -212,16 +202,17 @@ class Trainer:
         losses = self._guard.means()  # waits for the device, so that the time below is the work's
         now = time.perf_counter()
         rate, self._tick_time = images / (now - self._tick_time), now
+        self._told_at = self.images_seen
         self._emit(ProgressTick(images_seen=self.images_seen, images_per_s=rate, losses=losses))
 
-    def _snapshot(self) -> None:
+    def _snapshot(self, weights: dict[str, Tensor], *, images_seen: int) -> None:
         began = time.perf_counter()
-        stem = self._spec.work_dir / f"snapshot-{self.images_seen:09d}"
+        stem = self._spec.work_dir / f"snapshot-{images_seen:09d}"
         generator, grid = self._family.write_snapshot(
-            stem, average=self._ema.average, images_seen=self.images_seen, check_stop=self._check_stop
+            stem, weights=weights, images_seen=images_seen, check_stop=self._check_stop
         )
-        self._snapshot_at = self.images_seen
-        self._emit(SnapshotTick(images_seen=self.images_seen, generator=generator.name, grid=grid.name))
+        self._snapshot_at = images_seen
+        self._emit(SnapshotTick(images_seen=images_seen, generator=generator.name, grid=grid.name))
         self._tick_time += time.perf_counter() - began
 
     def save(self) -> None:
@@ -236,7 +227,7 @@ class Trainer:
                 kept = self._spec.work_dir / _GOOD_STATE
                 kept.unlink(missing_ok=True)
                 kept.hardlink_to(path)
-                self._good_state = kept
+                self.good_state = kept
             self._emit(StateTick(images_seen=images_seen, state=path.name))
 
         self._writer.save(path, self._state(), then=complete)
@@ -255,10 +246,10 @@ class Trainer:
     def _go_back(self, error: NonFinite) -> None:
         """Once in a run: return to the last state, and go on from it with other random draws."""
         self.wait_until_saved()
-        if self._went_back or self._good_state is None:
+        if self._went_back or self.good_state is None:
             raise error
         left = self.images_seen
-        self._resume(checkpoint.load_state(self._good_state, device=self._device))
+        self._resume(checkpoint.load_state(self.good_state, device=self._device))
         self._went_back = True
         self._family.reseed(left)
         self._emit(
@@ -277,6 +268,8 @@ class Trainer:
             "images_seen": self.images_seen,
             "iteration": self._iteration,
             "snapshot_at": self._snapshot_at,
+            "first": self._first,
+            "micro_batch": self.micro_batch,
             "went_back": self._went_back,
             "networks": {name: network.state_dict() for name, network in self._family.networks.items()},
             "average": self._ema.average,
@@ -297,4 +290,5 @@ class Trainer:
         self._family.load(state["family"])
         self.images_seen = self._state_at = state["images_seen"]
         self._iteration, self._snapshot_at = state["iteration"], state["snapshot_at"]
+        self._first = state["first"]
         self._went_back = state["went_back"]

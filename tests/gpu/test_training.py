@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from core.schemas.ticks import FinishedTick, Tick, WarningTick
+from core.training.train import train
 from core.training.trainer import Trainer
 from tests.unit.training.conftest import assert_same_state
 
@@ -128,3 +130,23 @@ def test_no_iteration_waits_for_the_device(make_spec: MakeSpec) -> None:
                 trainer._family.run(phase, backward=trainer._backward)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_what_does_not_fit_is_trained_in_micro_batches(make_spec: MakeSpec) -> None:
+    """With room for a step on 8 pictures, a batch of 64 trains in parts."""
+    config: dict[str, Any] = SMALL | {"batch": 64, "total_images": 128}
+    small = new(make_spec("small", **config).model_copy(update={"micro_batch": 8}))
+    torch.cuda.reset_peak_memory_stats()
+    iterate(small, 2)
+    limit = 1.5 * torch.cuda.max_memory_reserved()
+    small.close()
+    del small
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(0).total_memory)
+    ticks: list[Tick] = []
+    try:
+        train(make_spec("run", **config), emit=ticks.append, should_stop=lambda: False)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert any(isinstance(tick, WarningTick) and tick.code == "out_of_memory" for tick in ticks)
+    assert isinstance(ticks[-1], FinishedTick)

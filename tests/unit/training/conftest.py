@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from core.schemas.ticks import Tick, TrainingSpec
 from core.schemas.training import SlaeganConfig
 from core.training.checkpoint import load_state
-from core.training.trainer import train
+from core.training.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -48,7 +48,7 @@ def test_d_is_shown_the_generated_pictures_of_the_iteration(p: float) -> None:
     family.begin(torch.full((4, 3, 64, 64), 255, dtype=torch.uint8), rows_N=torch.arange(4))
     now = family._now
     assert now is not None
-    assert torch.equal(now.real_N3HW, now.fake_N3HW if p else torch.ones(4, 3, 64, 64))
+    assert torch.equal(now.real_N3HW, now.fakes.clear[0] if p else torch.ones(4, 3, 64, 64))
     assert torch.equal(now.small_N3HW, now.real_N3HW[:, :, ::2, ::2])
     assert not now.real_N3HW.requires_grad
-    assert now.fake_N3HW.requires_grad
+    assert now.fakes.clear[0].requires_grad

@@ -8,7 +8,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from core.models.slaegan import LATENT, Discriminator, Generator
 from core.schemas.training import SlaeganConfig
-from core.training.coverage import coverage_loss, features, match
+from core.training.coverage import choose, features, match, pull
+from core.training.latents import Latents, draw_latents
 from core.training.perceptual import Lpips
 
 if TYPE_CHECKING:
@@ -73,24 +74,35 @@ def generator() -> Generator:
     return made
 
 
-def drawn(generator: Generator) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
-    latent = torch.randn(6, LATENT, generator=seeded(3))
+def drawn(generator: Generator) -> tuple[Latents, torch.Tensor]:
+    latents = draw_latents(
+        generator, metadata_MF=None, rows_N=torch.zeros(6), dropout=0, dtype=torch.float32, draws=seeded(3)
+    )
     real = 3 * F.avg_pool2d(torch.rand(2, 3, 32, 32, generator=seeded(5)) * 2 - 1, 9, stride=1, padding=4)
-    return latent, generator.draw_noises(latent, generator=seeded(4)), real
+    return latents, real
+
+
+def term(
+    generator: Generator, perceptual: Lpips, *, radius: float = 0.0, micro_batch: int = 4
+) -> torch.Tensor:
+    """The coverage term as the trainer computes it."""
+    pool, real = drawn(generator)
+    chosen, found = choose(generator, pool, real_N3SS=real, radius=radius, micro_batch=micro_batch)
+    return found * pull(generator, pool.rows(chosen), real_N3SS=real, perceptual=perceptual)
 
 
 def test_the_term_is_the_mean_distance_to_the_nearest_of_the_pool(
     generator: Generator, perceptual: Lpips
 ) -> None:
-    latent, noises, real = drawn(generator)
+    pool_of, real = drawn(generator)
     before = {name: value.clone() for name, value in generator.state_dict().items()}
-    loss = coverage_loss(generator, latent, noises, real_N3SS=real, perceptual=perceptual, radius=0.0)
+    loss = term(generator, perceptual)
     assert generator.training
     for name, value in generator.state_dict().items():  # no running statistic and no spectral vector moved
         assert torch.equal(value, before[name]), name
 
     with torch.no_grad():
-        pool, _ = generator.eval()(latent, noises)
+        pool, _ = pool_of.pictures(generator.eval())
         pool = F.avg_pool2d(pool, 2)
         expected = []
         for picture in real:
@@ -102,9 +114,8 @@ def test_the_term_is_the_mean_distance_to_the_nearest_of_the_pool(
 
 
 def test_its_gradient_reaches_the_generator_alone(generator: Generator, perceptual: Lpips) -> None:
-    latent, noises, real = drawn(generator)
     discriminator = Discriminator(CONFIG)
-    loss = coverage_loss(generator, latent, noises, real_N3SS=real, perceptual=perceptual, radius=0.0)
+    loss = term(generator, perceptual)
     loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
     for name, parameter in generator.named_parameters():
         beside = name.startswith(("metadata.", "to_small."))  # the latents were made elsewhere
@@ -113,20 +124,18 @@ def test_its_gradient_reaches_the_generator_alone(generator: Generator, perceptu
 
 
 def test_a_wholly_rejected_pool_pulls_at_nothing(generator: Generator, perceptual: Lpips) -> None:
-    latent, noises, real = drawn(generator)
-    loss = coverage_loss(generator, latent, noises, real_N3SS=real, perceptual=perceptual, radius=2.0)
+    loss = term(generator, perceptual, radius=2.0)
     loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
     assert loss.item() == 0
     assert all(p.grad is None or not p.grad.any() for p in generator.parameters())
 
 
 def test_it_brings_the_nearest_closer(generator: Generator, perceptual: Lpips) -> None:
-    latent, noises, real = drawn(generator)
     optimiser = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     losses = []
     for _ in range(8):
         optimiser.zero_grad()
-        loss = coverage_loss(generator, latent, noises, real_N3SS=real, perceptual=perceptual, radius=0.0)
+        loss = term(generator, perceptual)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
         optimiser.step()
         losses.append(loss.item())

@@ -10,7 +10,6 @@ from torch import nn
 from core.errors import ConfigurationFailed
 from core.models.slaegan import LATENT, METADATA, Generator
 from core.schemas.training import SlaeganConfig
-from core.training.ema import Ema
 from core.training.metadata import MetadataBank
 from core.training.snapshot import DeployedGenerator, deploy, load_generator, write_generator, write_grid
 
@@ -37,9 +36,8 @@ def trained() -> Generator:
 @pytest.fixture(scope="module")
 def deployed(trained: Generator) -> DeployedGenerator:
     return deploy(
-        trained,
+        trained.state_dict(),
         config=CONFIG,
-        average=Ema(trained).average,
         bank=MetadataBank.of(torch.rand(5, METADATA, generator=torch.Generator().manual_seed(0))),
         dtype=torch.float32,
         check_stop=lambda: None,
@@ -49,9 +47,8 @@ def deployed(trained: Generator) -> DeployedGenerator:
 def test_the_training_is_not_touched(trained: Generator) -> None:
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     deploy(
-        trained,
+        trained.state_dict(),
         config=CONFIG,
-        average=Ema(trained).average,
         bank=None,
         dtype=torch.bfloat16,
         check_stop=lambda: None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from core.errors import ConfigurationFailed, DataFailed, NonFinite
 from core.schemas.ticks import (
@@ -32,7 +33,8 @@ from core.training.checkpoint import load_state
 from core.training.perceptual import Lpips
 from core.training.slaegan import Slaegan, build_networks
 from core.training.snapshot import load_generator
-from core.training.trainer import Trainer, train
+from core.training.train import train
+from core.training.trainer import Trainer
 from tests.unit.training.conftest import assert_same_state, collect, flat
 
 if TYPE_CHECKING:
@@ -136,21 +138,30 @@ def after(iterations: int) -> Callable[[], bool]:
     return lambda: next(asked) >= iterations
 
 
-def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(make_spec: MakeSpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "snapshots"), [(4 + 3, [0, 16]), (4 + 8 + 2, [16])], ids=["in the first snapshot", "after it"]
+)
+def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(
+    make_spec: MakeSpec, tmp_path: Path, asked: int, snapshots: list[int]
+) -> None:
     config = {
         "total_images": 16,
         "evaluate_every_images": 1_000,
         "augmentation": ("color", "translation", "cutout"),
     }
     whole = collect(make_spec(tmp_path / "whole", **config))
-    # The pictures and the bank are cached; the first snapshot asks twice for its statistics and 6 times for its grid.
-    stopped = collect(make_spec(tmp_path / "stopped", **config), should_stop=after(8 + 3))
+    # The pictures and the bank are cached; the first snapshot comes with the first progress, after four iterations,
+    # and asks twice for its statistics and 6 times for its grid.
+    stopped = collect(make_spec(tmp_path / "stopped", **config), should_stop=after(asked))
     assert isinstance(stopped[-1], StoppedTick)
     assert 0 < stopped[-1].images_seen < 16
     saved = of(StateTick, stopped)[-1]
     assert saved.images_seen == stopped[-1].images_seen
     rest = collect(make_spec(tmp_path / "rest", resume=tmp_path / "stopped" / saved.state, **config))
-    assert [tick.images_seen for tick in of(SnapshotTick, rest)] == [16]
+    assert [tick.images_seen for tick in of(SnapshotTick, rest)] == snapshots
+    for tick in of(SnapshotTick, rest):
+        mine, theirs = (load_file(tmp_path / name / tick.generator) for name in ("whole", "rest"))
+        assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
     assert_same_state(
         tmp_path / "whole" / of(StateTick, whole)[-1].state, tmp_path / "rest" / of(StateTick, rest)[-1].state
     )
@@ -379,4 +390,6 @@ def test_the_second_decoder_shares_the_first_ones_target(weights_dir: Path) -> N
     quarter = now.real_N3HW[:, :, 32:, :32]
     targets = (now.small_N3HW, now.small_N3HW, quarter)
     expected = sum(8 * perceptual(mine, target).mean() for mine, target in zip(decoded, targets, strict=True))
-    torch.testing.assert_close(family._reconstruction(decoded, now, quadrant=2), expected)
+    torch.testing.assert_close(
+        family._reconstruction(decoded, now.real_N3HW, now.small_N3HW, quadrant=2), expected
+    )
