@@ -41,8 +41,9 @@ format: $(STAMP) ## Format the code and mend what ruff can
 
 bench: bench-train ## Run every benchmark; each prints JSON, one object a line
 
-bench-train: $(STAMP) ## Time a training step against the textbook's
+bench-train: $(STAMP) ## Time a training step against the textbook's, and a first step
 	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.first_step
 
 # Hours for all seeds and variants; what is finished is not run again. Options of benchmarks/ablation.py go into OPTIONS.
 SUITE ?= table2

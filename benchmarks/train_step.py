@@ -40,17 +40,22 @@ PEAK_SIDE = 4096
 TERA = 1e12
 
 
-def our_trainer(config: SlaeganConfig, *, folder: Path, weights_dir: Path) -> Trainer:
-    """The trainer itself, on random pictures: the work is that of real ones."""
+def random_pictures(folder: Path, *, side: int) -> Path:
+    """A new folder of pictures in a folder."""
     random = np.random.default_rng(0)
     images_dir = folder / "pictures"
     images_dir.mkdir()
     for index in range(PICTURES):
-        pixels = random.integers(256, size=(config.resolution, config.resolution, 3), dtype=np.uint8)
+        pixels = random.integers(256, size=(side, side, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(images_dir / f"{index}.png")
+    return images_dir
+
+
+def our_trainer(config: SlaeganConfig, *, folder: Path, weights_dir: Path) -> Trainer:
+    """The trainer itself, on random pictures: the work is that of real ones."""
     spec = TrainingSpec(
         config=config,
-        images_dir=images_dir,
+        images_dir=random_pictures(folder, side=config.resolution),
         dataset_hash="random",
         work_dir=folder,
         cache_dir=folder / "cache",

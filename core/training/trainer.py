@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from core.training.family import Family
 
-# Iterations between two progress ticks: one or two seconds' worth, fixed so that the losses are the same
-# however fast the machine is.
 _GOOD_STATE = "good.state"
+# Iterations between two progress ticks, after the one of the first iteration: one or two seconds' worth, fixed so that
+# the losses are the same however fast the machine is.
 _PROGRESS = {"cpu": {64: 4, 128: 2}, "cuda": {64: 50, 128: 50, 256: 25, 512: 10}}
 
 
@@ -192,17 +192,17 @@ class Trainer:
         self._iteration += 1
         self.images_seen += self._config.batch
         every = _PROGRESS.get(self._device.type, {}).get(self._config.resolution, 1)
-        if self._iteration % every == 0:
-            self._progress(every * self._config.batch)
+        if self._iteration % every == 0 or self._iteration == 1:
+            self._progress()
 
     def _backward(self, loss: Tensor) -> None:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's stub
 
-    def _progress(self, images: int) -> None:
+    def _progress(self) -> None:
         losses = self._guard.means()  # waits for the device, so that the time below is the work's
         now = time.perf_counter()
-        rate, self._tick_time = images / (now - self._tick_time), now
-        self._told_at = self.images_seen
+        rate = (self.images_seen - self._told_at) / (now - self._tick_time)
+        self._tick_time, self._told_at = now, self.images_seen
         self._emit(ProgressTick(images_seen=self.images_seen, images_per_s=rate, losses=losses))
 
     def _snapshot(self, weights: dict[str, Tensor], *, images_seen: int) -> None:
@@ -288,7 +288,7 @@ class Trainer:
         self._scaler.load_state_dict(state["scaler"])
         self._guard.load(state["guard"])
         self._family.load(state["family"])
-        self.images_seen = self._state_at = state["images_seen"]
+        self.images_seen = self._state_at = self._told_at = state["images_seen"]
         self._iteration, self._snapshot_at = state["iteration"], state["snapshot_at"]
         self._first = state["first"]
         self._went_back = state["went_back"]

@@ -106,10 +106,14 @@ def test_the_ticks_of_a_run(make_spec: MakeSpec, tmp_path: Path) -> None:
     facts = of(FactsTick, ticks)[0]
     assert ticks[0] == facts
     assert facts.facts["parameters"]["discriminator"] > 100_000
+    assert [type(tick) for tick in ticks if not isinstance(tick, PreparingTick)][1:3] == [
+        ProgressTick,
+        SnapshotTick,
+    ]
     # Two pictures an iteration: what is due at 15 happens at 16, and 33 pictures are seen when 34 are.
     assert [tick.images_seen for tick in of(SnapshotTick, ticks)] == [0, 10, 20, 30, 34]
     assert [tick.images_seen for tick in of(StateTick, ticks)] == [16, 30, 34]
-    assert [tick.images_seen for tick in of(ProgressTick, ticks)] == [8, 16, 24, 32]
+    assert [tick.images_seen for tick in of(ProgressTick, ticks)] == [2, 8, 16, 24, 32]
     assert ticks[-1] == FinishedTick(images_seen=34)
     named = {
         ("state" in name and name) or name for t in of(SnapshotTick, ticks) for name in (t.generator, t.grid)
@@ -139,7 +143,7 @@ def after(iterations: int) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "snapshots"), [(4 + 3, [0, 16]), (4 + 8 + 2, [16])], ids=["in the first snapshot", "after it"]
+    ("asked", "snapshots"), [(1 + 3, [0, 16]), (1 + 8 + 2, [16])], ids=["in the first snapshot", "after it"]
 )
 def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(
     make_spec: MakeSpec, tmp_path: Path, asked: int, snapshots: list[int]
@@ -150,7 +154,7 @@ def test_a_stopped_run_saves_and_goes_on_as_if_nothing_had_been(
         "augmentation": ("color", "translation", "cutout"),
     }
     whole = collect(make_spec(tmp_path / "whole", **config))
-    # The pictures and the bank are cached; the first snapshot comes with the first progress, after four iterations,
+    # The pictures and the bank are cached; the first snapshot comes with the first progress, after one iteration,
     # and asks twice for its statistics and 6 times for its grid.
     stopped = collect(make_spec(tmp_path / "stopped", **config), should_stop=after(asked))
     assert isinstance(stopped[-1], StoppedTick)
