@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.prompt import Prompt
 from rich.text import Text
 
 from client import connection
+from client.arguments import configuration, find_job, find_weights
 from client.http import Client
 from client.results import download_results
 from client.tables import datasets_table, jobs_table
 from client.watch import display_for
 from client.watch import watch as watch_job
-from core.errors import InvalidRequest, NotFound, SlaeganError
+from core.errors import SlaeganError
 from core.schemas.jobs import JobIn, JobOut, Status
-from core.schemas.training import SlaeganConfig
 
 app = typer.Typer(
     name="slaegan", no_args_is_help=True, pretty_exceptions_enable=False, help=(
@@ -97,6 +94,13 @@ def train(  # noqa: PLR0917  # typer takes options as parameters
             "--set", metavar="KEY=VALUE", help="Any configuration value, such as evaluation.generated=500."
         ),
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JOB",
+            help="Begin from the weights of this job (id, its beginning, or last), or of a checkpoint.",
+        ),
+    ] = None,
     watching: Annotated[bool, typer.Option("--watch", help="Show progress until the job is over.")] = False,  # noqa: FBT002
     url: Url = None,
     key: Key = None,
@@ -106,12 +110,18 @@ def train(  # noqa: PLR0917  # typer takes options as parameters
     config = configuration(settings or [], resolution=resolution, total_images=images)
     title = name or source.resolve().stem
     with _client(url, key, data) as client:
+        begin = None
+        if init_from is not None:
+            begin, shape = find_weights(client, init_from)
+            config = configuration(settings or [], shape, resolution=resolution, total_images=images)
         _say(f"Uploading {source} …")
         dataset = client.create_dataset(source, name=title)
         _say(f"Dataset {dataset.id}: {dataset.image_count} pictures, {len(dataset.rejected)} files rejected")
         for rejection in dataset.rejected:
             _say(f"  {rejection.name}: {rejection.reason}")
-        job = client.create_job(JobIn(dataset_id=dataset.id, name=title, priority=priority, config=config))
+        job = client.create_job(
+            JobIn(dataset_id=dataset.id, name=title, priority=priority, config=config, init_from=begin)
+        )
         _say(f"Job {job.id}")
         if watching:
             _watch(client, job)
@@ -204,60 +214,6 @@ def demo(
     bundled = Path(__file__).parents[1] / "examples" / "emoji-faces.zip"
     summary = run(output, pictures=pictures or bundled, config=config, console=Console())
     _say(f"Done. {summary} names the grid, the curve and the checkpoint.")
-
-
-def configuration(settings: list[str], **given: Any) -> SlaeganConfig:
-    """The configuration from KEY=VALUE pairs, checked here before anything is uploaded.
-
-    Args:
-        settings: dots reach into nested parts; values are JSON, or else text.
-        **given: values of options; None where not given.
-
-    Raises:
-        InvalidRequest: names each wrong key or value.
-    """
-    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    for setting in settings:
-        name, separator, text = setting.partition("=")
-        if not separator:
-            raise InvalidRequest(f"--set {setting!r} is not of the form KEY=VALUE.")
-        *parents, last = name.strip().split(".")
-        place = values
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        try:
-            place[last] = json.loads(text)
-        except json.JSONDecodeError:
-            place[last] = text
-    try:
-        return SlaeganConfig.model_validate(values)
-    except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
-        raise InvalidRequest("The configuration is wrong. " + "; ".join(wrong)) from None
-
-
-def find_job(client: Client, text: str) -> JobOut:
-    """The job that a user means: a whole id, `last`, or the beginning of an id.
-
-    Raises:
-        NotFound: none is meant.
-        InvalidRequest: several are.
-    """
-    try:
-        return client.job(UUID(text))
-    except ValueError:
-        pass  # Not a whole id.
-    if text == "last":
-        newest = next(client.jobs(), None)
-        if newest is None:
-            raise NotFound("There is no job yet: submit one with `slaegan train`.")
-        return newest
-    found = [job for job in client.jobs() if str(job.id).startswith(text.lower())]
-    if not found:
-        raise NotFound(f"No job's id begins with {text!r}: see `slaegan jobs`.")
-    if len(found) > 1:
-        raise InvalidRequest(f"{len(found)} jobs' ids begin with {text!r}: give more of it.")
-    return found[0]
 
 
 def _watch(client: Client, job: JobOut) -> None:

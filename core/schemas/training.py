@@ -216,12 +216,12 @@ class SlaeganConfig(Frozen):
 FAMILIES: dict[str, type[SlaeganConfig]] = {"slaegan": SlaeganConfig}
 
 # What decides the shapes and the meaning of weights.
-_ARCHITECTURE = (
+ARCHITECTURE = (
     *("family", "resolution", "width", "attention", "metadata", "excitation", "decoders", "output_tanh"),
 )
 
 
 def architecture_differences(then: SlaeganConfig, now: SlaeganConfig) -> dict[str, tuple[Any, Any]]:
     """The fields in which two configurations describe different networks, with both values; empty where none."""
-    pairs = {name: (getattr(then, name), getattr(now, name)) for name in _ARCHITECTURE}
+    pairs = {name: (getattr(then, name), getattr(now, name)) for name in ARCHITECTURE}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

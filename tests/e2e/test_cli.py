@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SLAEGAN = str(Path(sys.executable).with_name("slaegan"))
-TINY = ["--resolution", "64", "--set", "batch=2", "--set", "width=0.125", "--set", "evaluation.generated=16"]
-TINY += ["--set", "evaluation.lpips_pairs=8", "--set", "evaluate_every_images=8"]
+SHORT = ["--set", "batch=2", "--set", "evaluation.generated=16", "--set", "evaluation.lpips_pairs=8"]
+SHORT += ["--set", "evaluate_every_images=8"]
+TINY = ["--resolution", "64", "--set", "width=0.125", *SHORT]
 
 
 def _interruptible() -> None:
@@ -132,6 +133,16 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
         with Image.open(picture) as opened:
             opened.verify()
     assert not (hostile / "was-run").exists()
+
+    # Fine-tuning takes the shape of the networks from the job that it begins from.
+    text = shell("train", str(pictures), "--images", "4", *SHORT, "--init-from", job_id[:8], "--watch")
+    assert "Succeeded" in text
+    with Client(connection.url, connection.key) as client:
+        tuned = next(client.jobs())
+        assert (tuned.config["resolution"], tuned.config["width"]) == (64, 0.125)
+        (source,) = (item for item in client.checkpoints(job.id) if item.id == tuned.init_from)
+        assert (source.kind, source.images_seen) == ("state", 8)
+    assert "No job's id begins with" in shell("train", str(pictures), "--init-from", "ffff", status=1)
 
 
 def test_doctor_finds_all_well(shell: Shell) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cli import configuration
+from client.arguments import configuration
 from core.errors import InvalidRequest
 from core.schemas.training import SlaeganConfig
 
