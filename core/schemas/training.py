@@ -104,6 +104,11 @@ class SlaeganConfig(Frozen):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where the device computes it natively, else fp16 on CUDA, fp32 on CPU"
     )
+    compile: Literal["off", "default", "reduce-overhead"] = Field(
+        "off",
+        description="torch.compile of both networks, with torch's mode of this name; reduce-overhead uses CUDA graphs. "
+        "For CUDA: the first iterations take minutes, and on the CPU it has been slower",
+    )
     learning_rate: float = Field(2e-4, gt=0, le=1e-1)
     attention: bool = Field(True, description="Spatial attention in the generator's excitation (SLAE)")
     metadata: bool = Field(

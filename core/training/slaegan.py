@@ -95,6 +95,9 @@ class Slaegan:
         self._generator, self._discriminator = generator, discriminator
         for part in discriminator.first_parts(config.freeze_discriminator):
             part.requires_grad_(False)
+        if config.compile != "off":
+            for network in networks.values():
+                network.compile(mode=config.compile)
         self._judging = [p for p in discriminator.parameters() if p.requires_grad]
         self._bank, self._perceptual = bank, perceptual
         self._metadata_MF = None if bank is None else bank.standardised().to(device)
@@ -117,6 +120,7 @@ class Slaegan:
 
     def begin(self, real_N3HW: Tensor, *, rows_N: Tensor) -> None:
         """Flip and augment the real pictures, and make as many generated ones, augmented once for both steps."""
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch's stub
         clear = real_N3HW.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
         if self._config.flips:
             clear = flip(clear, generator=self._draws)
@@ -179,13 +183,13 @@ class Slaegan:
                     judged.decoded, real, small, quadrant=quadrant
                 )
             tally.add(losses | self._switches.on_real(logits), rows=rows)
-            real_logits.append(logits.detach())
+            real_logits.append(logits.detach().clone())
         for rows in self._parts(now):
             full, small = (self._in_type(fake) for fake in now.fakes.judged(rows))
             logits = self._discriminator(full, small).logits_NK
             losses = {"fake": hinge_fake(logits, self._margin(logits))}
             tally.add(losses | self._switches.on_fake(logits), rows=rows)
-            fake_logits.append(logits.detach())
+            fake_logits.append(logits.detach().clone())
         told = self._switches.observe(real_NK=torch.cat(real_logits), fake_NK=torch.cat(fake_logits))
         return tally.losses | told
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from core.errors import ConfigurationFailed, DataFailed, NonFinite
 from core.schemas.ticks import (
@@ -349,6 +350,29 @@ def test_one_step_on_the_meta_device(resolution: int) -> None:
         optimiser = torch.optim.Adam(networks[phase.name].parameters(), foreach=True)
         optimiser.step()
         assert all(p.grad is not None and p.grad.is_meta for p in networks[phase.name].parameters())
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # the compiler's own look
+def test_compiled_networks_compute_the_same_losses(
+    make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole graphs of both networks, forward and backward, as the compiler takes them; its machine code left out."""
+    modes = []
+
+    def compile_without_codegen(self: nn.Module, *, mode: str) -> None:
+        modes.append(mode)
+        self._compiled_call_impl = torch.compile(self._call_impl, backend="aot_eager", fullgraph=True)
+
+    monkeypatch.setattr(nn.Module, "compile", compile_without_codegen)
+    config = {"total_images": 2, "decoders": False}
+    plain, compiled = (
+        of(ProgressTick, collect(make_spec(tmp_path / mode, compile=mode, **config)))[0].losses
+        for mode in ("off", "default")
+    )
+    assert modes == ["default", "default"]
+    assert compiled == pytest.approx(plain, rel=1e-4)
 
 
 def test_sigterm_saves_and_ends(make_spec: MakeSpec, tmp_path: Path) -> None:
