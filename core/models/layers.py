@@ -13,8 +13,11 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 SLOPE = 0.2
 _EPS = 1e-12
-# Below this side the 4x4 kernel is larger than the picture it serves, and building it costs more than it saves.
-_MIN_PHASE_SIDE = 8
+_IN_MEMORY = (0, 2, 3, 1)  # of a channels-last tensor
+# Below this side building the 4x4 kernel costs more than its fewer products save, on the CPU.
+_MIN_PHASE_SIDE = 16
+# Which of a 3x3 kernel's rows each row of the phase kernel sums: K[k] = w[2 - k] + w[3 - k].
+_ROWS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
 
 class _SpectralNormalise(torch.autograd.Function):
@@ -37,11 +40,12 @@ class _SpectralNormalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, sigma, u, v = ctx.saved_tensors
-        matrix = ctx.layer.matrix
         # The kernel's layout, whatever a convolution's backward returned; one buffer serves every step.
-        grad = matrix(torch.empty_like(weight).copy_(grads[0]))
-        along = torch.dot(grad.flatten(), matrix(weight).flatten()) / sigma
-        return ctx.layer.unmatrix(grad.addr_(u * -along, v).div_(sigma)), None, None, None, None, None
+        grad = torch.empty_like(weight).copy_(grads[0])
+        # In the order of memory: flattening the matrices themselves would copy a transposed one.
+        along = torch.dot(grad.permute(_IN_MEMORY).flatten(), weight.permute(_IN_MEMORY).flatten()) / sigma
+        matrix = ctx.layer.matrix(grad).addr_(u * -along, v).div_(sigma)
+        return ctx.layer.unmatrix(matrix), None, None, None, None, None
 
 
 class SpectralConv2d(nn.Module):
@@ -84,7 +88,7 @@ class SpectralConv2d(nn.Module):
 
     def matrix(self, weight: Tensor) -> Tensor:
         """The kernel as outputs x everything else: a view where the kernel is channels-last."""
-        last = weight.permute(0, 2, 3, 1)
+        last = weight.permute(_IN_MEMORY)
         return last.reshape(last.shape[0], -1)
 
     def unmatrix(self, matrix: Tensor) -> Tensor:
@@ -133,24 +137,33 @@ class UpConv2d(SpectralConv2d):
 
     def __init__(self, channels_in: int, channels_out: int, *, spectral: bool) -> None:
         super().__init__(channels_in, channels_out, 3, padding=1, spectral=spectral)
+        rows = torch.tensor(_ROWS)
+        self.register_buffer("taps", torch.kron(rows, rows), persistent=False)
+        self.taps: Tensor
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         if x_NCHW.shape[2] < _MIN_PHASE_SIDE:
             up_NCHW = F.interpolate(x_NCHW, scale_factor=2, mode="nearest")
             return F.conv2d(up_NCHW, self.normalised(x_NCHW.dtype), padding=1)
         # The sums are taken in the parameters' type, so that they are rounded once.
-        kernel = phase_kernel(self.normalised(self.weight.dtype)).to(x_NCHW.dtype)
-        return F.conv_transpose2d(x_NCHW, kernel, stride=2, padding=1)
+        kernel = phase_kernel(self.normalised(self.weight.dtype), self.taps).to(x_NCHW.dtype)
+        # Transposed convolutions of oneDNN take a contiguous kernel faster than any other.
+        return F.conv_transpose2d(x_NCHW, kernel.contiguous(), stride=2, padding=1)
 
 
-def phase_kernel(weight_OI33: Tensor) -> Tensor:
+def phase_kernel(weight_OI33: Tensor, taps_PT: Tensor) -> Tensor:
     """The transposed 4x4 kernel that equals nearest x2 and a 3x3 convolution: K[k] = w[2 - k] + w[3 - k].
+
+    Args:
+        weight_OI33: channels-last.
+        taps_PT: 16,9: which of the 9 taps each of the 16 places sums.
 
     Returns:
         IO44, for stride 2 and padding 1.
     """
-    flipped = weight_OI33.flip(2, 3)
-    return F.avg_pool2d(flipped, 2, stride=1, padding=1, divisor_override=1).transpose(0, 1)
+    outputs, inputs = weight_OI33.shape[:2]
+    kernel_OPI = taps_PT @ weight_OI33.permute(_IN_MEMORY).reshape(outputs, 9, inputs)
+    return kernel_OPI.view(outputs, 4, 4, inputs).permute(3, 0, 1, 2)
 
 
 class StartConv(SpectralConv2d):
@@ -160,13 +173,13 @@ class StartConv(SpectralConv2d):
 
     def matrix(self, weight: Tensor) -> Tensor:
         """Outputs x (inputs, kernel): dimension 1 of a transposed convolution's weight holds its outputs."""
-        return weight.permute(0, 2, 3, 1).reshape(-1, weight.shape[1]).T
+        return weight.permute(_IN_MEMORY).reshape(-1, weight.shape[1]).T
 
     def unmatrix(self, matrix: Tensor) -> Tensor:
         return super().unmatrix(matrix.T.reshape(self.weight.shape[0], -1))
 
     def forward(self, latent_NZ: Tensor) -> Tensor:
-        weight_ZHWC = self.normalised(latent_NZ.dtype).permute(0, 2, 3, 1)
+        weight_ZHWC = self.normalised(latent_NZ.dtype).permute(_IN_MEMORY)
         flat = latent_NZ @ weight_ZHWC.reshape(weight_ZHWC.shape[0], -1)
         return flat.reshape(-1, *weight_ZHWC.shape[1:]).permute(0, 3, 1, 2)
 
