@@ -104,6 +104,16 @@ def test_a_picture_is_a_function_of_seed_and_index(deployed: DeployedGenerator, 
     assert not torch.equal(other[0], many[0])
 
 
+def test_the_network_makes_the_same_picture_alone_and_among_64(deployed: DeployedGenerator) -> None:
+    latent, noises = deployed._draw(list(range(64)), seed=3, latents="bank")
+    with torch.no_grad():
+        among, _ = deployed.network(latent, noises)
+        for index in (0, 31, 63):
+            rows = slice(index, index + 1)
+            alone, _ = deployed.network(latent[rows], [plane[rows] for plane in noises])
+            assert (among[index] - alone[0]).abs().max() * 127.5 <= 1
+
+
 def test_sources_of_latents_differ(deployed: DeployedGenerator) -> None:
     mix, bank, plain = (
         deployed.sample(seed=0, start=0, count=2, latents=s) for s in ("mix", "bank", "plain")

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,11 +23,10 @@ from core.training.trainer import Trainer
 from tests.unit.training.conftest import assert_same_state
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from core.schemas.ticks import TrainingSpec
     from tests.unit.training.conftest import MakeSpec
 
+ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 # Targets that the untrained D is always above, and few images, so that a few iterations move everything.
 ADAPTIVE: dict[str, Any] = {"adaptive_target": -0.99, "adaptive_images": 32}
@@ -47,39 +51,76 @@ def saved(trainer: Trainer, *, iterations: int) -> Path:
     return trainer._spec.work_dir / f"state-{trainer.images_seen:09d}.pt"
 
 
-CASES: list[tuple[str, int, dict[str, Any]]] = [
-    ("adaptive", 3, ADAPTIVE | QUICK),
-    ("lecam", 3, LECAM | QUICK),
-    ("apa", 3, APA | QUICK),
-    ("coverage", 3, COVERAGE | QUICK),
-    ("cutout", 3, CUTOUT | QUICK),
-    ("all", 10, ALL),
-    ("all-bf16", 3, ALL | {"precision": "bf16"}),
-    ("all-without-metadata", 3, ALL | QUICK | {"metadata": False}),
-    ("no-attention", 2, {"attention": False}),
-    ("no-metadata", 2, {"metadata": False}),
-    ("no-excitation", 2, {"excitation": False}),
-    ("no-decoders", 2, {"decoders": False}),
-]
+CASES: dict[str, dict[str, Any]] = {
+    "adaptive": ADAPTIVE | QUICK,
+    "lecam": LECAM | QUICK,
+    "apa": APA | QUICK,
+    "coverage": COVERAGE | QUICK,
+    "cutout": CUTOUT | QUICK,
+    "no-attention": QUICK | {"attention": False},
+    "no-metadata": QUICK | {"metadata": False},
+    "no-excitation": QUICK | {"excitation": False},
+    "no-decoders": QUICK,
+    "all": ALL,
+}
+HALF = 10
+_RESUME = """
+import json, sys
+from pathlib import Path
+import torch
+from core.schemas.ticks import TrainingSpec
+from core.training.trainer import Trainer
+
+torch.set_num_threads(1)
+for text in json.loads(Path(sys.argv[1]).read_text()):
+    trainer = Trainer(TrainingSpec.model_validate_json(text), emit=lambda tick: None, check_stop=lambda: None)
+    for _ in range(int(sys.argv[2])):
+        trainer.iterate()
+    trainer.save()
+    trainer.wait_until_saved()
+    trainer.close()
+"""
 
 
-@pytest.mark.parametrize(("half", "config"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_a_resumed_run_is_the_whole_run(
-    make_spec: MakeSpec, tmp_path: Path, half: int, config: dict[str, Any]
+@pytest.fixture(scope="module")
+def runs(make_spec: MakeSpec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """For each case in each precision: the state after 20 iterations, and that of 10 and, in a new process, 10."""
+    folder = tmp_path_factory.mktemp("runs")
+    found, resumed = {}, []
+    for kind in ("fp32", "bf16"):
+        for case, switches in CASES.items():
+            name, config = f"{case}-{kind}", switches | {"precision": kind}
+            trainer = new(make_spec(folder / name, **config))
+            first, whole = saved(trainer, iterations=HALF), saved(trainer, iterations=HALF)
+            trainer.close()
+            rest = make_spec(folder / f"{name}-rest", resume=first, **config)
+            resumed.append(rest.model_dump_json())
+            found[name] = whole, rest.work_dir / whole.name
+    (folder / "resumed.json").write_text(json.dumps(resumed))
+    subprocess.run(
+        [sys.executable, "-c", _RESUME, str(folder / "resumed.json"), str(HALF)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    return found
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+@pytest.mark.parametrize("case", CASES)
+def test_ten_iterations_and_ten_in_a_new_process_are_twenty(
+    runs: dict[str, tuple[Path, Path]], case: str, kind: str
 ) -> None:
-    trainer = new(make_spec(tmp_path / "whole", **config))
-    first, whole = saved(trainer, iterations=half), saved(trainer, iterations=half)
-    rest = saved(new(make_spec(tmp_path / "rest", resume=first, **config)), iterations=half)
+    whole, rest = runs[f"{case}-{kind}"]
     assert_same_state(whole, rest)
     remembered = load_state(whole, device=CPU)["family"]["switches"]
     assert set(remembered) == {
         name
         for name, key in (("adaptive", "adaptive_target"), ("apa", "apa_target"), ("lecam", "lecam"))
-        if key in config
+        if key in CASES[case]
     }
-    if half > 2:  # p has moved, and the averages have left 0
-        assert all(remembered[name]["probability"] > 0 for name in {"adaptive", "apa"} & set(remembered))
-        assert all(remembered[name]["real"] != 0 for name in {"lecam"} & set(remembered))
+    # p has moved, and the averages have left 0
+    assert all(remembered[name]["probability"] > 0 for name in {"adaptive", "apa"} & set(remembered))
+    assert all(remembered[name]["real"] != 0 for name in {"lecam"} & set(remembered))
 
 
 def test_a_switch_that_only_watches_changes_no_weight(make_spec: MakeSpec, tmp_path: Path) -> None:
