@@ -77,6 +77,7 @@ class Run:
             "dataset": dataset,
             "seed": self.config.seed,
             "seconds": self.seconds,
+            "protocol": self.protocol.model_dump(mode="json"),
             "protocol_hash": self.protocol.hash(),
             "config": self.config.model_dump(mode="json"),
         }

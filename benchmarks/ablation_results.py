@@ -32,19 +32,24 @@ def append(path: Path, line: dict[str, Any]) -> None:
 def same_run(line: dict[str, Any], head: dict[str, Any]) -> bool:
     """Whether a result is that of a planned run, by whatever name: the same configuration, pictures and protocol.
 
-    The configurations agree in every key that both know: a key that a later version added does not make old results
-    void, a changed default does.
+    Configurations and protocols agree in every key that both know: a key that a later version added does not make old
+    results void, a changed default does.
 
     Args:
         line: a result.
-        head: dataset, protocol_hash and config of the run.
+        head: dataset, protocol and config of the run.
     """
-    then, now = line["config"], head["config"]
     return (
-        line["protocol_hash"] == head["protocol_hash"]
-        and line["dataset"]["hash"] == head["dataset"]["hash"]
-        and all(then[name] == now[name] for name in then.keys() & now.keys())
+        line["dataset"]["hash"] == head["dataset"]["hash"]
+        and _agree(line["protocol"], head["protocol"])
+        and _agree(line["config"], head["config"])
     )
+
+
+def _agree(then: Any, now: Any) -> bool:
+    if isinstance(then, dict) and isinstance(now, dict):
+        return all(_agree(then[name], now[name]) for name in then.keys() & now.keys())
+    return bool(then == now)
 
 
 def answers(line: dict[str, Any], head: dict[str, Any]) -> bool:

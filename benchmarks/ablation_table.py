@@ -64,8 +64,12 @@ def section(name: str, suite: Suite, *, lines: Sequence[Line]) -> str:
 
 
 def _group(line: Line) -> str:
-    """What runs share that stand in one table. Metadata has latents of its own kind, which the page says."""
-    protocol = {name: value for name, value in line["protocol"].items() if name != "latents"}
+    """What runs share that stand in one table. Metadata has latents of its own kind, which the page says.
+
+    What the protocol says of other metrics than those of the page does not matter.
+    """
+    other = ("latents", "lpips", "copies", "precision_recall")
+    protocol = {name: value for name, value in line["protocol"].items() if not name.startswith(other)}
     images = line["config"]["total_images"] if line["seconds"] is None else None
     shared = [line["dataset"]["hash"], line["seconds"], images, line["config"]["width"], protocol]
     return json.dumps(shared, sort_keys=True)

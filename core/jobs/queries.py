@@ -12,7 +12,7 @@ from core.errors import NotFound
 from core.evaluations.tables import Evaluation
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.pages import newest_first
-from core.schemas.jobs import JobOut, LossOut, Point, Status, WorkerOut
+from core.schemas.jobs import METRICS, JobOut, LossOut, Point, Status, WorkerOut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -219,10 +219,7 @@ def _point(row: Evaluation) -> Point:
     return Point(
         images_seen=row.images_seen,
         status=row.status,
-        fid=metrics.get("fid"),
-        kid=metrics.get("kid"),
-        kid_sd=metrics.get("kid_sd"),
-        lpips=metrics.get("lpips"),
+        **{name: metrics.get(name) for name in METRICS},
         protocol_hash=row.protocol_hash,
         protocol=row.protocol,
         checkpoint_id=row.checkpoint_id,

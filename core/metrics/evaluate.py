@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from core.errors import ConfigurationFailed, NonFinite
 from core.files import atomic_path
+from core.metrics.copies import Copies, TrainingPictures, copy_threshold
 from core.metrics.extractors import extract, load_extractor
-from core.metrics.fid import fid, kid
-from core.metrics.lpips import Diversity
+from core.metrics.fid import fid, kid, precision_recall
+from core.metrics.lpips import Clusters, Diversity, between
 from core.metrics.protocol import MetricProtocol, planned_protocol
 from core.schemas.ticks import EvaluationSpec, MetricsTick
 from core.training.data import load_pictures
@@ -21,23 +22,27 @@ from core.training.perceptual import Lpips
 from core.training.snapshot import load_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from torch import Tensor
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+    from core.metrics.copies import Nearest
+    from core.training.snapshot import DeployedGenerator
 
 
 _BATCH = 16  # pictures generated at once
 
 
 def evaluate(spec: EvaluationSpec) -> MetricsTick:
-    """Compute FID, KID and LPIPS diversity of a snapshot in one pass over its pictures.
+    """Compute all metrics of a snapshot in one pass over its pictures.
 
     Args:
         spec: with the protocol that was planned when the snapshot was made.
 
     Returns:
-        The metrics fid, kid, kid_sd and lpips, with the protocol under which they were computed.
+        The metrics that docs/metrics.md lists, with the protocol under which they were computed. lpips_intra is
+        missing where no two pictures share their nearest training picture.
 
     Raises:
         ConfigurationFailed: what would be computed here is not what was planned.
@@ -56,16 +61,22 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
     protocol = _agreed(spec, real=len(real_M3HW))
     extractor = load_extractor(protocol, weights_dir=spec.weights_dir, device=spec.device)
     real_MF = _real_features(spec, protocol, extractor=extractor, pictures_M3HW=real_M3HW)
-    diversity = Diversity(
-        Lpips(spec.weights_dir, device=spec.device),
-        pictures=protocol.generated,
-        pairs=protocol.lpips_pairs,
-        seed=protocol.seed,
-    )
+    generator = load_generator(spec.generator, device=spec.device)
+    _check_finite(generator)
+    lpips = Lpips(spec.weights_dir, device=spec.device)
+    diversity = Diversity(lpips, pictures=protocol.generated, pairs=protocol.lpips_pairs, seed=protocol.seed)
+    copies = _copies(spec, protocol, lpips=lpips, pictures_M3HW=real_M3HW)
     parts = []
-    for pictures_N3HW in _generated(spec, protocol):
+    for start in range(0, protocol.generated, _BATCH):
+        pictures_N3HW = generator.sample(
+            seed=protocol.seed,
+            start=start,
+            count=min(_BATCH, protocol.generated - start),
+            latents=protocol.latents,
+        )
         parts.append(extract(extractor, pictures_N3HW))
-        diversity.add(pictures_N3HW)
+        diversity.add(pictures_N3HW.to(spec.device))
+        copies.add(pictures_N3HW)
     generated_NF = torch.cat(parts)
     distance = kid(
         generated_NF,
@@ -78,9 +89,28 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
         "fid": fid(generated_NF, real_MF),
         "kid": distance.mean,
         "kid_sd": distance.sd,
+        **precision_recall(generated_NF, real_MF)._asdict(),
         "lpips": diversity.mean(),
+        **copies.metrics(),
     }
+    intra = _intra_cluster(generator, copies.nearest(), lpips=lpips, protocol=protocol)
+    if intra is not None:
+        metrics["lpips_intra"] = intra
     return MetricsTick(metrics=metrics, protocol=protocol.model_dump(mode="json"))
+
+
+def _intra_cluster(
+    generator: DeployedGenerator, nearest: Nearest, *, lpips: Lpips, protocol: MetricProtocol
+) -> float | None:
+    """Intra-cluster LPIPS; the pictures of the pairs are made again, since no pass over them kept them."""
+    clusters = Clusters(nearest.row_N, pairs=protocol.lpips_pairs, seed=protocol.seed)
+    distances = [torch.zeros(0)]
+    for pair in zip(torch.split(clusters.first, _BATCH), torch.split(clusters.second, _BATCH), strict=True):
+        a, b = (
+            generator.pictures(some.tolist(), seed=protocol.seed, latents=protocol.latents) for some in pair
+        )
+        distances.append(between(a, b, lpips=lpips))
+    return clusters.mean(torch.cat(distances))
 
 
 def _agreed(spec: EvaluationSpec, *, real: int) -> MetricProtocol:
@@ -104,19 +134,12 @@ def _agreed(spec: EvaluationSpec, *, real: int) -> MetricProtocol:
     return planned
 
 
-def _generated(spec: EvaluationSpec, protocol: MetricProtocol) -> Iterator[Tensor]:
-    generator = load_generator(spec.generator, device=spec.device)
+def _check_finite(generator: DeployedGenerator) -> None:
     for name, value in generator.network.state_dict().items():
         if not value.isfinite().all():
             raise NonFinite(
                 f"The generator's {name} holds numbers that are not finite; it draws nothing.", name=name
             )
-    for start in range(0, protocol.generated, _BATCH):
-        count = min(_BATCH, protocol.generated - start)
-        pictures_N3HW = generator.sample(
-            seed=protocol.seed, start=start, count=count, latents=protocol.latents
-        )
-        yield pictures_N3HW.to(spec.device)
 
 
 def _real_features(
@@ -126,26 +149,39 @@ def _real_features(
     extractor: FeatureExtractorBase,
     pictures_M3HW: Tensor,
 ) -> Tensor:
-    """Features of the training pictures, from the cache where they were extracted before."""
-    facts = protocol.model_dump_json(
-        include={
-            "extractor",
-            "weights_sha256",
-            "layer",
-            "resize",
-            "precision",
-            "resolution",
-            "real_preparation",
-        }
-    )
+    """Features of the training pictures."""
+    names = {"extractor", "weights_sha256", "layer", "resize", "precision", "resolution", "real_preparation"}
+    return _cached("features", spec, protocol, names, lambda: extract(extractor, pictures_M3HW))
+
+
+def _copies(spec: EvaluationSpec, protocol: MetricProtocol, *, lpips: Lpips, pictures_M3HW: Tensor) -> Copies:
+    training = TrainingPictures(pictures_M3HW, lpips=lpips)
+    names = {"lpips", "lpips_weights_sha256", "copies_resize", "resolution", "real_preparation"}
+    among_MM = _cached("distances", spec, protocol, names, lambda: training.distances(pictures_M3HW))
+    return Copies(training, threshold=copy_threshold(among_MM), pictures=protocol.copies)
+
+
+def _cached(
+    kind: str, spec: EvaluationSpec, protocol: MetricProtocol, names: set[str], compute: Callable[[], Tensor]
+) -> Tensor:
+    """What depends on the training pictures and some of the protocol alone, from where it was kept before.
+
+    Args:
+        kind: of what is kept, the beginning of its file's name.
+        spec: names the cache and the dataset.
+        protocol: of the evaluation.
+        names: of its fields that matter.
+        compute: makes it anew.
+    """
+    facts = protocol.model_dump_json(include=names)
     name = hashlib.sha256(f"{spec.dataset_hash} {facts}".encode()).hexdigest()
-    cached = spec.cache_dir / f"features-{name}.safetensors"
+    cached = spec.cache_dir / f"{kind}-{name}.safetensors"
     if cached.is_file():
         try:
-            return load_file(cached)["features"]
+            return load_file(cached)[kind]
         except SafetensorError:
             cached.unlink(missing_ok=True)  # a damaged cache is made again
-    real_MF = extract(extractor, pictures_M3HW)
+    found = compute()
     with atomic_path(cached) as temporary:
-        save_file({"features": real_MF}, temporary)
-    return real_MF
+        save_file({kind: found.contiguous()}, temporary)
+    return found

@@ -1,4 +1,4 @@
-"""FID and KID of features.
+"""FID, KID, precision and recall of features.
 
 Shapes: N generated and M real pictures, F features.
 """
@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from core.errors import NonFinite
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+NEIGHBOURS = 3
 
 
 class Kid(NamedTuple):
@@ -90,6 +94,38 @@ def kid(generated_NF: Tensor, real_MF: Tensor, *, subsets: int, subset_size: int
         verbose=False,
     )
     return Kid(mean=found[KEY_METRIC_KID_MEAN], sd=found[KEY_METRIC_KID_STD])
+
+
+class Manifold(NamedTuple):
+    """Shares in [0, 1]: of generated pictures that look real, and of real ones that the generator covers."""
+
+    precision: float
+    recall: float
+
+
+def precision_recall(generated_NF: Tensor, real_MF: Tensor) -> Manifold:
+    """Precision and recall by balls around each picture that reach its third neighbour.
+
+    Source: Kynkäänniemi et al. 2019, Eq. 1 and 2, as torch-fidelity computes them.
+
+    Args:
+        generated_NF: at least four rows.
+        real_MF: at least four rows.
+
+    Raises:
+        ValueError: a set has fewer than four rows, and so no third neighbours.
+        NonFinite: a feature is not a finite number.
+    """
+    _check(generated_NF, real_MF, least=NEIGHBOURS + 1)
+    found = prc_features_to_metric(
+        generated_NF.double(),
+        real_MF.double(),
+        prc_neighborhood=NEIGHBOURS,
+        prc_batch_size=10_000,
+        save_cpu_ram=False,
+        verbose=False,
+    )
+    return Manifold(precision=found[KEY_METRIC_PRECISION], recall=found[KEY_METRIC_RECALL])
 
 
 def _check(generated_NF: Tensor, real_MF: Tensor, *, least: int) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from core.training.perceptual import Lpips
+
 
 class Diversity:
     """Mean LPIPS over random pairs of neighbours in a stream of independent pictures.
@@ -58,3 +60,53 @@ class Diversity:
         if self._seen != len(self._second):
             raise ValueError(f"{len(self._second)} pictures were announced, {self._seen} came")
         return float(torch.cat(self._distances).double().mean())
+
+
+@torch.inference_mode()
+def between(a_N3HW: Tensor, b_N3HW: Tensor, *, lpips: Lpips) -> Tensor:
+    """LPIPS of uint8 pictures to others in pairs, N float32 on the CPU."""
+    device = lpips.shift.device
+    distance_N: Tensor = lpips(*(x.to(device) / 127.5 - 1 for x in (a_N3HW, b_N3HW)))
+    return distance_N.float().cpu()
+
+
+class Clusters:
+    """Pairs of generated pictures that share their nearest training picture.
+
+    Source: Ojha et al. 2021, section 4.1 (intra-cluster LPIPS): their mean distance falls towards 0 where a generator
+    draws each training picture over and over, however good those look.
+
+    Args:
+        row_N: the nearest training picture of each generated one.
+        pairs: how many pairs at most, spread evenly over the clusters that have any.
+        seed: of their choice.
+    """
+
+    def __init__(self, row_N: Tensor, *, pairs: int, seed: int) -> None:
+        draws = torch.Generator().manual_seed(seed)
+        members = [(row_N == row).nonzero().flatten() for row in torch.unique(row_N)]
+        members = [some for some in members if len(some) > 1]
+        share = -(-pairs // max(1, len(members)))
+        chosen = [_pairs(some, count=share, draws=draws) for some in members]
+        self.first = (
+            torch.cat([pair_2P[0] for pair_2P in chosen]) if chosen else torch.zeros(0, dtype=torch.int64)
+        )
+        self.second = torch.cat([pair_2P[1] for pair_2P in chosen]) if chosen else self.first
+        self._sizes = [pair_2P.shape[1] for pair_2P in chosen]
+
+    def mean(self, distance_P: Tensor) -> float | None:
+        """The mean over clusters of the mean distance of their pairs; None where no cluster has two pictures.
+
+        Args:
+            distance_P: of the pairs `first[i]`, `second[i]`.
+        """
+        if not self._sizes:
+            return None
+        means = [part.double().mean() for part in torch.split(distance_P, self._sizes)]
+        return float(torch.stack(means).mean())
+
+
+def _pairs(members_K: Tensor, *, count: int, draws: torch.Generator) -> Tensor:
+    """Different random pairs among the members, 2P, at most as many as asked for."""
+    every_2P = torch.combinations(members_K, 2).T
+    return every_2P[:, torch.randperm(every_2P.shape[1], generator=draws)[:count]]

@@ -54,6 +54,11 @@ class MetricProtocol(Frozen):
     lpips: Literal["vgg16 v0.1, fp32"] = "vgg16 v0.1, fp32"
     lpips_weights_sha256: str = VGG16_SHA256
     lpips_pairs: int
+    precision_recall: Literal["3rd neighbour"] = "3rd neighbour"
+    copies: int  # generated pictures, the first of them, compared with all training pictures
+    copies_resize: Literal["to 64x64 where larger, bilinear, antialiased; mirror images count"] = (
+        "to 64x64 where larger, bilinear, antialiased; mirror images count"
+    )
     torch_fidelity: str
 
     def hash(self) -> str:
@@ -117,6 +122,7 @@ def planned_protocol(config: SlaeganConfig, *, image_count: int) -> MetricProtoc
         kid_subsets=KID_SUBSETS,
         kid_subset_size=min(image_count, evaluation.generated) // 2,
         lpips_pairs=min(evaluation.lpips_pairs, evaluation.generated - 1),
+        copies=min(evaluation.copies, evaluation.generated),
         torch_fidelity=version("torch-fidelity"),
     )
 

@@ -48,6 +48,12 @@ class JobIn(BaseModel):
         return self
 
 
+METRICS = (
+    *("fid", "kid", "kid_sd", "precision", "recall"),
+    *("lpips", "lpips_intra", "copy_rate", "copy_threshold", "nearest_lpips"),
+)
+
+
 class Point(BaseModel):
     """One evaluated snapshot: the metrics and the protocol that they were computed under."""
 
@@ -56,7 +62,19 @@ class Point(BaseModel):
     fid: float | None = None
     kid: float | None = None
     kid_sd: float | None = None
-    lpips: float | None = None
+    precision: float | None = Field(None, description="Share of generated pictures that look real")
+    recall: float | None = Field(None, description="Share of real pictures that the generator covers")
+    lpips: float | None = Field(None, description="Diversity: of random pairs of generated pictures")
+    lpips_intra: float | None = Field(
+        None, description="Diversity of generated pictures that share their nearest training picture"
+    )
+    copy_rate: float | None = Field(
+        None, description="Share of generated pictures nearer to a training picture than copy_threshold"
+    )
+    copy_threshold: float | None = Field(None, description="LPIPS; a property of the dataset")
+    nearest_lpips: float | None = Field(
+        None, description="Median distance of generated pictures from their nearest training pictures"
+    )
     protocol_hash: str
     protocol: dict[str, Any]
     checkpoint_id: UUID | None = None

@@ -35,6 +35,12 @@ class EvaluationConfig(Frozen):
     lpips_pairs: int = Field(
         200, ge=8, le=20_000, description="Random pairs of generated pictures for LPIPS diversity"
     )
+    copies: int = Field(
+        500,
+        ge=16,
+        le=50_000,
+        description="Generated pictures searched for copies of training pictures, at most",
+    )
     seed: int = Field(0, ge=0, lt=2**31)
 
 

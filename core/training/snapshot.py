@@ -23,7 +23,7 @@ from core.schemas.training import SlaeganConfig
 from core.training.metadata import MetadataBank, mixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 Latents = Literal["mix", "bank", "plain"]
@@ -53,7 +53,6 @@ class DeployedGenerator:
         self._device = next(network.parameters()).device
         self._metadata_MF = None if bank is None else bank.standardised()
 
-    @torch.no_grad()
     def sample(self, *, seed: int, start: int, count: int, latents: Latents = "mix") -> Tensor:
         """Make pictures number start to start + count - 1 of a seed.
 
@@ -67,15 +66,20 @@ class DeployedGenerator:
         Returns:
             count,3,resolution,resolution uint8 on the CPU.
         """
+        return self.pictures(range(start, start + count), seed=seed, latents=latents)
+
+    @torch.no_grad()
+    def pictures(self, indices: Sequence[int], *, seed: int, latents: Latents = "mix") -> Tensor:
+        """Make some pictures of a seed, as `sample` does, in the order of their indices as given."""
         parts = []
-        for first in range(start, start + count, _SAMPLE_BATCH):
-            indices = list(range(first, min(first + _SAMPLE_BATCH, start + count)))
+        for first in range(0, len(indices), _SAMPLE_BATCH):
+            some = list(indices[first : first + _SAMPLE_BATCH])
             # One picture takes other kernels than many, and would differ in its last bits.
-            padded = indices * 2 if len(indices) == 1 else indices
+            padded = some * 2 if len(some) == 1 else some
             latent_NZ, noises = self._draw(padded, seed=seed, latents=latents)
             full_N3HW, _ = self.network(latent_NZ, noises)
             pixels = ((full_N3HW + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
-            parts.append(pixels[: len(indices)].cpu().contiguous())
+            parts.append(pixels[: len(some)].cpu().contiguous())
         return torch.cat(parts)
 
     def _draw(self, indices: list[int], *, seed: int, latents: Latents) -> tuple[Tensor, list[Tensor]]:

@@ -139,7 +139,7 @@ def test_runs_of_equal_time_have_the_pictures_that_fit_in_it(
     speeds = Speeds(path)
     speeds.measure([small], weights_dir=weights_dir)
     (known,) = json.loads(path.read_text()).values()
-    assert 0 < known["iteration_s"] < 5
+    assert known["iteration_s"] > 0
     assert known["of"] == 5
     assert speeds.images(small, seconds=100 * known["iteration_s"]) == 800
     assert speeds.images(small, seconds=0) == 8

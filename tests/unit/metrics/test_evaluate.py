@@ -11,7 +11,7 @@ from core.errors import ConfigurationFailed, DataFailed, NonFinite, WeightsMissi
 from core.files import sha256_of
 from core.metrics.evaluate import evaluate
 from core.metrics.extractors import extract, load_extractor
-from core.metrics.fid import fid, kid
+from core.metrics.fid import fid, kid, precision_recall
 from core.metrics.protocol import MetricProtocol, planned_protocol
 from core.training.data import load_pictures
 from core.training.perceptual import Lpips
@@ -56,7 +56,42 @@ def test_the_numbers_are_those_computed_by_hand(evaluation_spec: EvaluationSpec,
     with torch.inference_mode():
         distances = Lpips(spec.weights_dir)(scaled[chosen], scaled[chosen + 1])
     assert result.metrics["lpips"] == pytest.approx(float(distances.mean()), rel=1e-4)
+    assert result.metrics["precision"] == precision_recall(ours, theirs).precision
+    assert result.metrics["recall"] == precision_recall(ours, theirs).recall
     assert result.protocol == spec.protocol
+
+
+def test_neighbours_and_clusters_are_those_computed_by_hand(
+    evaluation_spec: EvaluationSpec, result: MetricsTick
+) -> None:
+    spec = evaluation_spec
+    real = load_pictures(
+        spec.images_dir,
+        resolution=64,
+        fit="crop",
+        cache_dir=spec.cache_dir,
+        dataset_hash=spec.dataset_hash,
+        check_stop=lambda: None,
+    )
+    generated = load_generator(spec.generator).sample(seed=0, start=0, count=16, latents="mix")
+    lpips = Lpips(spec.weights_dir)
+    scaled, others = generated / 127.5 - 1, real / 127.5 - 1
+    with torch.inference_mode():
+        distance = torch.stack(
+            [
+                torch.minimum(lpips(x.expand_as(others), others), lpips(x.flip(2).expand_as(others), others))
+                for x in scaled
+            ]
+        )
+        nearest, row = distance.min(dim=1)
+        pairs = [(a, b) for a in range(16) for b in range(a) if row[a] == row[b]]
+        among = {pair: float(lpips(scaled[pair[0]][None], scaled[pair[1]][None])) for pair in pairs}
+    assert result.metrics["nearest_lpips"] == pytest.approx(float(nearest.median()), rel=1e-3)
+    threshold = result.metrics["copy_threshold"]
+    assert result.metrics["copy_rate"] == float((nearest < threshold).float().mean())
+    assert threshold > 0
+    assert pairs, "sixteen pictures and six clusters"
+    assert min(among.values()) - 1e-4 <= result.metrics["lpips_intra"] <= max(among.values()) + 1e-4
 
 
 def test_real_features_are_read_from_the_cache_unless_damaged(
@@ -103,6 +138,7 @@ def test_real_pictures_are_prepared_as_for_the_training(
         ({"real": 7, "kid_subset_size": 4}, "real, kid_subset_size"),
         ({"weights_sha256": "0" * 64}, "weights_sha256"),
         ({"lpips_weights_sha256": "0" * 64}, "lpips_weights_sha256"),
+        ({"copies": 15}, "copies"),
     ],
 )
 def test_another_protocol_than_planned_is_refused(

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from core.schemas.jobs import METRICS
 from core.schemas.ticks import TICK, ErrorTick, EvaluationSpec, FinishedTick, MetricsTick, Tick
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def test_a_result_comes_as_ticks(evaluation_spec: EvaluationSpec, tmp_path: Path
     assert code == 0, log
     metrics, finished = ticks
     assert isinstance(metrics, MetricsTick)
-    assert set(metrics.metrics) == {"fid", "kid", "kid_sd", "lpips"}
+    assert set(metrics.metrics) == set(METRICS)
     assert metrics.protocol == evaluation_spec.protocol
     assert isinstance(finished, FinishedTick)
 
@@ -63,7 +64,7 @@ def test_a_failure_comes_as_a_tick(evaluation_spec: EvaluationSpec, tmp_path: Pa
 def test_sigterm_ends_it_and_leaves_no_file(evaluation_spec: EvaluationSpec, tmp_path: Path) -> None:
     evaluation = evaluation_spec.config.evaluation.model_copy(update={"generated": 50_000})
     config = evaluation_spec.config.model_copy(update={"evaluation": evaluation})
-    protocol = evaluation_spec.protocol | {"generated": 50_000}  # hours of work
+    protocol = evaluation_spec.protocol | {"generated": 50_000, "copies": 500}  # hours of work
     update = {"config": config, "protocol": protocol, "cache_dir": tmp_path / "cache"}
     spec = evaluation_spec.model_copy(update=update)
     child = Evaluator(spec, tmp_path)

@@ -7,7 +7,7 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from core.errors import NonFinite
-from core.metrics.fid import fid, kid
+from core.metrics.fid import fid, kid, precision_recall
 
 
 def features(count: int, *, seed: int, shift: float = 0) -> torch.Tensor:
@@ -101,3 +101,35 @@ def test_features_that_are_not_finite_are_refused(poison: float) -> None:
         fid(bad, good)
     with pytest.raises(NonFinite, match="real"):
         kid(good, bad, subsets=5, subset_size=10, seed=0)
+
+
+def test_precision_and_recall_are_shares_inside_the_balls_of_third_neighbours() -> None:
+    a, b = features(40, seed=0), features(25, seed=1, shift=0.3)
+
+    def covered(points: torch.Tensor, centres: torch.Tensor) -> float:
+        """By plain loops: a point counts where it lies in any centre's ball."""
+        count = 0
+        for point in points:
+            for centre in centres:
+                radius = sorted(float((centre - other).norm()) for other in centres)[3]  # the first is itself
+                if float((centre - point).norm()) <= radius:
+                    count += 1
+                    break
+        return count / len(points)
+
+    found = precision_recall(a, b)
+    assert found.precision == pytest.approx(covered(a, b))
+    assert found.recall == pytest.approx(covered(b, a))
+    assert 0 < found.precision < 1
+
+
+def test_a_generator_of_one_picture_has_no_recall() -> None:
+    real = features(25, seed=1)
+    found = precision_recall(real[:1].expand(40, -1), real)
+    assert found.precision == 1
+    assert found.recall == pytest.approx(1 / 25)  # it covers the picture that it repeats
+
+
+def test_third_neighbours_need_four_pictures() -> None:
+    with pytest.raises(ValueError, match="at least 4 real pictures are needed, not 3"):
+        precision_recall(features(9, seed=0), features(3, seed=1))

@@ -6,7 +6,7 @@ import lpips
 import pytest
 import torch
 
-from core.metrics.lpips import Diversity
+from core.metrics.lpips import Clusters, Diversity
 from core.models.vgg import vgg16_features
 from core.training.perceptual import Lpips
 
@@ -85,3 +85,25 @@ def test_the_distance_is_that_of_the_lpips_package(
     with torch.inference_mode():
         mean = theirs(scaled[:-1], scaled[1:]).mean()
     assert diversity.mean() == pytest.approx(float(mean), rel=1e-4)
+
+
+def test_pairs_share_their_cluster_and_clusters_count_evenly() -> None:
+    rows = torch.tensor([3, 1, 3, 7, 1, 3, 1, 1, 9])
+    clusters = Clusters(rows, pairs=100, seed=0)
+    pairs = set(zip(clusters.first.tolist(), clusters.second.tolist(), strict=True))
+    assert {tuple(sorted(pair)) for pair in pairs} == {
+        *((0, 2), (0, 5), (2, 5)),
+        *((1, 4), (1, 6), (1, 7), (4, 6), (4, 7), (6, 7)),
+    }
+    distance = torch.tensor([1.0 if rows[first] == 3 else 4.0 for first in clusters.first.tolist()])
+    assert clusters.mean(distance) == pytest.approx(2.5)  # not the mean over pairs, which is 3
+    few = Clusters(rows, pairs=4, seed=0)
+    assert [int(rows[first]) for first in few.first.tolist()] == [1, 1, 3, 3]
+    assert torch.equal(rows[few.first], rows[few.second])
+    assert torch.equal(few.first, Clusters(rows, pairs=4, seed=0).first)
+
+
+def test_without_a_cluster_of_two_there_is_no_number() -> None:
+    clusters = Clusters(torch.arange(5), pairs=10, seed=0)
+    assert len(clusters.first) == len(clusters.second) == 0
+    assert clusters.mean(torch.zeros(0)) is None
