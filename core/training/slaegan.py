@@ -120,7 +120,8 @@ class Slaegan:
 
     def begin(self, real_N3HW: Tensor, *, rows_N: Tensor) -> None:
         """Flip and augment the real pictures, and make as many generated ones, augmented once for both steps."""
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch's stub
+        if self._config.compile == "reduce-overhead":  # the import of the compiler takes a second
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch's stub
         clear = real_N3HW.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
         if self._config.flips:
             clear = flip(clear, generator=self._draws)
