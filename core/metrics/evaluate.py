@@ -155,9 +155,18 @@ def _real_features(
 
 
 def _copies(spec: EvaluationSpec, protocol: MetricProtocol, *, lpips: Lpips, pictures_M3HW: Tensor) -> Copies:
-    training = TrainingPictures(pictures_M3HW, lpips=lpips)
-    names = {"lpips", "lpips_weights_sha256", "copies_resize", "resolution", "real_preparation"}
-    among_MM = _cached("distances", spec, protocol, names, lambda: training.distances(pictures_M3HW))
+    rows = torch.linspace(0, len(pictures_M3HW) - 1, protocol.copies_real).round().long()
+    some_M3HW = pictures_M3HW[rows]
+    training = TrainingPictures(some_M3HW, lpips=lpips)
+    names = {
+        "lpips",
+        "lpips_weights_sha256",
+        "copies_resize",
+        "copies_real",
+        "resolution",
+        "real_preparation",
+    }
+    among_MM = _cached("distances", spec, protocol, names, lambda: training.distances(some_M3HW))
     return Copies(training, threshold=copy_threshold(among_MM), pictures=protocol.copies)
 
 

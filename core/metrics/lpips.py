@@ -107,6 +107,10 @@ class Clusters:
 
 
 def _pairs(members_K: Tensor, *, count: int, draws: torch.Generator) -> Tensor:
-    """Different random pairs among the members, 2P, at most as many as asked for."""
-    every_2P = torch.combinations(members_K, 2).T
-    return every_2P[:, torch.randperm(every_2P.shape[1], generator=draws)[:count]]
+    """All pairs of different members, 2P, or so many random ones where there are more."""
+    size = len(members_K)
+    if size * (size - 1) // 2 <= count:
+        return torch.combinations(members_K, 2).T
+    first = torch.randint(size, (count,), generator=draws)
+    second = (first + torch.randint(1, size, (count,), generator=draws)) % size
+    return members_K[torch.stack([first, second])]

@@ -27,6 +27,7 @@ _PREPARATION: dict[Fit, Preparation] = {
     "pad": "all training pictures, padded with white, Lanczos, block means first where 8 times smaller",
     "squash": "all training pictures, squashed, Lanczos, block means first where 8 times smaller",
 }
+MAX_COPIES_REAL = 1_000  # a megabyte each in memory
 MIN_REAL = 4  # KID compares subsets of half the real pictures, and a subset needs two
 
 
@@ -55,7 +56,10 @@ class MetricProtocol(Frozen):
     lpips_weights_sha256: str = VGG16_SHA256
     lpips_pairs: int
     precision_recall: Literal["3rd neighbour"] = "3rd neighbour"
-    copies: int  # generated pictures, the first of them, compared with all training pictures
+    copies: (
+        int  # generated pictures, the first of them, compared with so many training pictures, evenly chosen:
+    )
+    copies_real: int
     copies_resize: Literal["to 64x64 where larger, bilinear, antialiased; mirror images count"] = (
         "to 64x64 where larger, bilinear, antialiased; mirror images count"
     )
@@ -123,6 +127,7 @@ def planned_protocol(config: SlaeganConfig, *, image_count: int) -> MetricProtoc
         kid_subset_size=min(image_count, evaluation.generated) // 2,
         lpips_pairs=min(evaluation.lpips_pairs, evaluation.generated - 1),
         copies=min(evaluation.copies, evaluation.generated),
+        copies_real=min(MAX_COPIES_REAL, image_count),
         torch_fidelity=version("torch-fidelity"),
     )
 

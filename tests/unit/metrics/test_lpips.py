@@ -107,3 +107,10 @@ def test_without_a_cluster_of_two_there_is_no_number() -> None:
     clusters = Clusters(torch.arange(5), pairs=10, seed=0)
     assert len(clusters.first) == len(clusters.second) == 0
     assert clusters.mean(torch.zeros(0)) is None
+
+
+def test_a_collapse_into_one_large_cluster_is_sampled() -> None:
+    clusters = Clusters(torch.zeros(50_000, dtype=torch.int64), pairs=200, seed=0)
+    assert len(clusters.first) == len(clusters.second) == 200
+    assert not (clusters.first == clusters.second).any()
+    assert clusters.first.max() > 10_000
