@@ -41,8 +41,9 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
         spec: with the protocol that was planned when the snapshot was made.
 
     Returns:
-        The metrics that docs/metrics.md lists, with the protocol under which they were computed. lpips_intra is
-        missing where no two pictures share their nearest training picture.
+        The metrics that docs/metrics.md lists, with the protocol under which they were computed. What rests on
+        nearest training pictures is missing where the protocol leaves the search for copies out, and lpips_intra where
+        no two pictures share one.
 
     Raises:
         ConfigurationFailed: what would be computed here is not what was planned.
@@ -65,7 +66,9 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
     _check_finite(generator)
     lpips = Lpips(spec.weights_dir, device=spec.device)
     diversity = Diversity(lpips, pictures=protocol.generated, pairs=protocol.lpips_pairs, seed=protocol.seed)
-    copies = _copies(spec, protocol, lpips=lpips, pictures_M3HW=real_M3HW)
+    copies = None
+    if protocol.copies > 0:
+        copies = _copies(spec, protocol, lpips=lpips, pictures_M3HW=real_M3HW)
     parts = []
     for start in range(0, protocol.generated, _BATCH):
         pictures_N3HW = generator.sample(
@@ -76,7 +79,8 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
         )
         parts.append(extract(extractor, pictures_N3HW))
         diversity.add(pictures_N3HW.to(spec.device))
-        copies.add(pictures_N3HW)
+        if copies is not None:
+            copies.add(pictures_N3HW)
     generated_NF = torch.cat(parts)
     distance = kid(
         generated_NF,
@@ -91,11 +95,12 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
         "kid_sd": distance.sd,
         **precision_recall(generated_NF, real_MF)._asdict(),
         "lpips": diversity.mean(),
-        **copies.metrics(),
     }
-    intra = _intra_cluster(generator, copies.nearest(), lpips=lpips, protocol=protocol)
-    if intra is not None:
-        metrics["lpips_intra"] = intra
+    if copies is not None:
+        metrics |= copies.metrics()
+        intra = _intra_cluster(generator, copies.nearest(), lpips=lpips, protocol=protocol)
+        if intra is not None:
+            metrics["lpips_intra"] = intra
     return MetricsTick(metrics=metrics, protocol=protocol.model_dump(mode="json"))
 
 

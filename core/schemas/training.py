@@ -37,9 +37,9 @@ class EvaluationConfig(Frozen):
     )
     copies: int = Field(
         500,
-        ge=16,
+        ge=0,
         le=50_000,
-        description="Generated pictures searched for copies of training pictures, at most",
+        description="Generated pictures searched for copies of training pictures, at most; 0 leaves the search out",
     )
     seed: int = Field(0, ge=0, lt=2**31)
 

@@ -117,6 +117,15 @@ def test_precision_is_a_protocol_of_its_own(evaluation_spec: EvaluationSpec, res
     assert found.metrics["lpips"] == pytest.approx(result.metrics["lpips"], rel=1e-5)
 
 
+def test_the_search_for_copies_can_be_left_out(evaluation_spec: EvaluationSpec, result: MetricsTick) -> None:
+    evaluation = evaluation_spec.config.evaluation.model_copy(update={"copies": 0})
+    config = evaluation_spec.config.model_copy(update={"evaluation": evaluation})
+    protocol = planned_protocol(config, image_count=6).model_dump(mode="json")
+    found = evaluate(evaluation_spec.model_copy(update={"config": config, "protocol": protocol}))
+    assert set(found.metrics) == {"fid", "kid", "kid_sd", "precision", "recall", "lpips"}
+    assert found.metrics == pytest.approx({name: result.metrics[name] for name in found.metrics})
+
+
 def test_real_pictures_are_prepared_as_for_the_training(
     evaluation_spec: EvaluationSpec, result: MetricsTick
 ) -> None:
