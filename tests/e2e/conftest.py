@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,7 +110,8 @@ class Up:
         self.process.kill()
         self.process.wait()
         for process in self.left():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # the parts also end by themselves when their parent does
+                process.kill()
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
