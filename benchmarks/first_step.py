@@ -20,7 +20,7 @@ from pathlib import Path
 import platformdirs
 
 from benchmarks.ablation_run import environment
-from benchmarks.train_step import random_pictures
+from benchmarks.train_step import random_training
 from core.schemas.ticks import TICK, FactsTick, ProgressTick, TrainingSpec
 from core.schemas.training import SlaeganConfig
 
@@ -56,17 +56,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=platformdirs.user_cache_path("slaegan") / "weights")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         config = SlaeganConfig.model_validate({"resolution": options.resolution})
-        spec = TrainingSpec(
-            config=config,
-            images_dir=random_pictures(folder, side=config.resolution),
-            dataset_hash="random",
-            work_dir=folder,
-            cache_dir=folder / "cache",
-            weights_dir=options.weights,
-            device="cpu",
-        )
+        spec = random_training(config, folder=Path(name), weights_dir=options.weights)
         start(spec)  # fills the caches
         found = [start(spec) for _ in range(options.starts)]
     facts_s, step_s = (

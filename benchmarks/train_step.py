@@ -51,9 +51,9 @@ def random_pictures(folder: Path, *, side: int) -> Path:
     return images_dir
 
 
-def our_trainer(config: SlaeganConfig, *, folder: Path, weights_dir: Path) -> Trainer:
-    """The trainer itself, on random pictures: the work is that of real ones."""
-    spec = TrainingSpec(
+def random_training(config: SlaeganConfig, *, folder: Path, weights_dir: Path) -> TrainingSpec:
+    """A training on random pictures: the work is that of real ones."""
+    return TrainingSpec(
         config=config,
         images_dir=random_pictures(folder, side=config.resolution),
         dataset_hash="random",
@@ -62,7 +62,6 @@ def our_trainer(config: SlaeganConfig, *, folder: Path, weights_dir: Path) -> Tr
         weights_dir=weights_dir,
         device="cuda:0" if torch.cuda.is_available() else "cpu",
     )
-    return Trainer(spec, emit=lambda _tick: None, check_stop=lambda: None)
 
 
 def serve(side: str, config: SlaeganConfig, *, weights_dir: Path) -> None:
@@ -70,7 +69,8 @@ def serve(side: str, config: SlaeganConfig, *, weights_dir: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer, save = None, None
         if side == "ours":
-            trainer = our_trainer(config, folder=Path(folder), weights_dir=weights_dir)
+            spec = random_training(config, folder=Path(folder), weights_dir=weights_dir)
+            trainer = Trainer(spec, emit=lambda _tick: None, check_stop=lambda: None)
             step, save = trainer.iterate, trainer.save
         else:
             step = TextbookStep(config)

@@ -68,14 +68,12 @@ class TrainingPictures:
         Returns:
             NM float32.
         """
-        return torch.cat(
-            [
-                torch.minimum(
-                    self._to_all(self._points(part)), self._to_all(self._points(part.flip(dims=(3,))))
-                )
-                for part in torch.split(pictures_N3HW, _BATCH)
-            ]
-        )
+        parts = []
+        for part in torch.split(pictures_N3HW, _BATCH):
+            points_2ND = torch.cat([self._points(part), self._points(part.flip(dims=(3,)))])
+            straight_NM, mirrored_NM = self._to_all(points_2ND).chunk(2)
+            parts.append(torch.minimum(straight_NM, mirrored_NM))
+        return torch.cat(parts)
 
     def _to_all(self, points_ND: Tensor) -> Tensor:
         length_N1 = points_ND.square().sum(dim=1, keepdim=True)

@@ -22,7 +22,7 @@ from core.training.perceptual import Lpips
 from core.training.snapshot import load_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -70,13 +70,7 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
     if protocol.copies > 0:
         copies = _copies(spec, protocol, lpips=lpips, pictures_M3HW=real_M3HW)
     parts = []
-    for start in range(0, protocol.generated, _BATCH):
-        pictures_N3HW = generator.sample(
-            seed=protocol.seed,
-            start=start,
-            count=min(_BATCH, protocol.generated - start),
-            latents=protocol.latents,
-        )
+    for pictures_N3HW in _generated(generator, protocol):
         parts.append(extract(extractor, pictures_N3HW))
         diversity.add(pictures_N3HW.to(spec.device))
         if copies is not None:
@@ -137,6 +131,12 @@ def _agreed(spec: EvaluationSpec, *, real: int) -> MetricProtocol:
             differing=differing,
         )
     return planned
+
+
+def _generated(generator: DeployedGenerator, protocol: MetricProtocol) -> Iterator[Tensor]:
+    for start in range(0, protocol.generated, _BATCH):
+        count = min(_BATCH, protocol.generated - start)
+        yield generator.sample(seed=protocol.seed, start=start, count=count, latents=protocol.latents)
 
 
 def _check_finite(generator: DeployedGenerator) -> None:

@@ -121,8 +121,8 @@ def precision_recall(generated_NF: Tensor, real_MF: Tensor) -> Manifold:
         generated_NF.double(),
         real_MF.double(),
         prc_neighborhood=NEIGHBOURS,
-        prc_batch_size=10_000,
-        save_cpu_ram=False,
+        prc_batch_size=1_000,  # and no matrix of all distances: of 50,000 pictures that would be 20 GB
+        save_cpu_ram=True,
         verbose=False,
     )
     return Manifold(precision=found[KEY_METRIC_PRECISION], recall=found[KEY_METRIC_RECALL])

@@ -78,7 +78,8 @@ class Clusters:
 
     Args:
         row_N: the nearest training picture of each generated one.
-        pairs: how many pairs at most, spread evenly over the clusters that have any.
+        pairs: how many in all, spread evenly over the clusters that have any: at least one in each, and no more than
+            it has.
         seed: of their choice.
     """
 

@@ -56,9 +56,8 @@ class MetricProtocol(Frozen):
     lpips_weights_sha256: str = VGG16_SHA256
     lpips_pairs: int
     precision_recall: Literal["3rd neighbour"] = "3rd neighbour"
-    copies: (
-        int  # generated pictures, the first of them, compared with so many training pictures, evenly chosen:
-    )
+    # So many generated pictures, the first ones, are compared with so many training pictures, evenly chosen.
+    copies: int
     copies_real: int
     copies_resize: Literal["to 64x64 where larger, bilinear, antialiased; mirror images count"] = (
         "to 64x64 where larger, bilinear, antialiased; mirror images count"

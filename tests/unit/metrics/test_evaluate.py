@@ -21,6 +21,8 @@ from core.weights import INCEPTION_FILES
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import Tensor
+
     from core.schemas.ticks import EvaluationSpec, MetricsTick
 
 
@@ -33,10 +35,8 @@ def features_files(spec: EvaluationSpec) -> list[Path]:
     return list(spec.cache_dir.glob("features-*.safetensors"))
 
 
-def test_the_numbers_are_those_computed_by_hand(evaluation_spec: EvaluationSpec, result: MetricsTick) -> None:
-    spec = evaluation_spec
-    protocol = MetricProtocol.model_validate(spec.protocol)
-    real = load_pictures(
+def training_pictures(spec: EvaluationSpec) -> Tensor:
+    return load_pictures(
         spec.images_dir,
         resolution=64,
         fit="crop",
@@ -44,6 +44,12 @@ def test_the_numbers_are_those_computed_by_hand(evaluation_spec: EvaluationSpec,
         dataset_hash=spec.dataset_hash,
         check_stop=lambda: None,
     )
+
+
+def test_the_numbers_are_those_computed_by_hand(evaluation_spec: EvaluationSpec, result: MetricsTick) -> None:
+    spec = evaluation_spec
+    protocol = MetricProtocol.model_validate(spec.protocol)
+    real = training_pictures(spec)
     generated = load_generator(spec.generator).sample(seed=0, start=0, count=16, latents="mix")
     extractor = load_extractor(protocol, weights_dir=spec.weights_dir, device="cpu")
     ours, theirs = extract(extractor, generated), extract(extractor, real)
@@ -65,14 +71,7 @@ def test_neighbours_and_clusters_are_those_computed_by_hand(
     evaluation_spec: EvaluationSpec, result: MetricsTick
 ) -> None:
     spec = evaluation_spec
-    real = load_pictures(
-        spec.images_dir,
-        resolution=64,
-        fit="crop",
-        cache_dir=spec.cache_dir,
-        dataset_hash=spec.dataset_hash,
-        check_stop=lambda: None,
-    )
+    real = training_pictures(spec)
     generated = load_generator(spec.generator).sample(seed=0, start=0, count=16, latents="mix")
     lpips = Lpips(spec.weights_dir)
     scaled, others = generated / 127.5 - 1, real / 127.5 - 1

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ from core.training.train import train
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+T = TypeVar("T", bound=Tick)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -83,6 +86,11 @@ def collect(spec: TrainingSpec, *, should_stop: Callable[[], bool] = lambda: Fal
     ticks: list[Tick] = []
     train(spec, emit=ticks.append, should_stop=should_stop)
     return ticks
+
+
+def of(kind: type[T], ticks: list[Tick]) -> list[T]:
+    """The ticks of one kind, in their order."""
+    return [tick for tick in ticks if isinstance(tick, kind)]
 
 
 def flat(value: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
