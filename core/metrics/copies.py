@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from core.training.perceptual import Lpips
 
 SIDE = 64
-_BATCH = 16
+_BATCH = 16  # pictures in VGG-16 at a time
+_TOGETHER = 64  # pictures searched for at a time: each search reads the points of all training pictures
 # A training picture nearer to another than this share of the median distance is a second take of it.
 _DUPLICATE = 0.2
 _PERCENTILE, _SHARE = 0.05, 0.5
@@ -42,9 +43,17 @@ class TrainingPictures:
 
     def __init__(self, pictures_M3HW: Tensor, *, lpips: Lpips) -> None:
         self._lpips = lpips
-        # Half of the memory; the rounding moves a distance by a millionth of the vectors' squared lengths.
-        parts = [self._points(part).bfloat16() for part in torch.split(pictures_M3HW, _BATCH)]
-        self._points_MD = torch.cat(parts)
+        # bfloat16 is half of the memory; the rounding moves a distance by a millionth of the vectors' squared lengths.
+        width = self._points(pictures_M3HW[:1]).shape[1]
+        self._points_MD = torch.empty(
+            len(pictures_M3HW), width, dtype=torch.bfloat16, device=lpips.shift.device
+        )
+        for rows, part in zip(
+            torch.split(self._points_MD, _BATCH), torch.split(pictures_M3HW, _BATCH), strict=True
+        ):
+            rows.copy_(self._points(part))
+        parts = torch.split(self._points_MD, _BATCH)
+        self._length_M = torch.cat([rows.float().square().sum(dim=1) for rows in parts])
 
     @torch.inference_mode()
     def _points(self, pictures_N3HW: Tensor) -> Tensor:
@@ -69,19 +78,19 @@ class TrainingPictures:
             NM float32.
         """
         parts = []
-        for part in torch.split(pictures_N3HW, _BATCH):
-            points_2ND = torch.cat([self._points(part), self._points(part.flip(dims=(3,)))])
-            straight_NM, mirrored_NM = self._to_all(points_2ND).chunk(2)
+        for some in torch.split(pictures_N3HW, _TOGETHER):
+            both = torch.cat([some, some.flip(dims=(3,))])
+            points = torch.cat([self._points(part) for part in torch.split(both, _BATCH)])
+            straight_NM, mirrored_NM = self._to_all(points).chunk(2)
             parts.append(torch.minimum(straight_NM, mirrored_NM))
         return torch.cat(parts)
 
     def _to_all(self, points_ND: Tensor) -> Tensor:
         length_N1 = points_ND.square().sum(dim=1, keepdim=True)
-        parts = []
-        for some_mD in torch.split(self._points_MD, _BATCH):
-            some = some_mD.float()
-            parts.append(length_N1 + some.square().sum(dim=1) - 2 * points_ND @ some.T)
-        return torch.cat(parts, dim=1).clamp_min(0)
+        products_NM = torch.cat(
+            [points_ND @ some_mD.float().T for some_mD in torch.split(self._points_MD, _TOGETHER)], dim=1
+        )
+        return (length_N1 + self._length_M - 2 * products_NM).clamp_min(0)
 
     def nearest(self, pictures_N3HW: Tensor) -> Nearest:
         """The nearest training picture of each picture, as `distances` measures."""
@@ -129,17 +138,26 @@ class Copies:
 
     def __init__(self, training: TrainingPictures, *, threshold: float, pictures: int) -> None:
         self._training, self._threshold, self._missing = training, threshold, pictures
+        self._waiting: list[Tensor] = []
         self._found: list[Nearest] = []
 
     def add(self, pictures_N3HW: Tensor) -> None:
         """Take the next pictures of the stream, uint8."""
         some = pictures_N3HW[: self._missing]
-        if len(some) > 0:
-            self._found.append(self._training.nearest(some))
-            self._missing -= len(some)
+        self._missing -= len(some)
+        self._waiting.append(some)
+        if sum(map(len, self._waiting)) >= _TOGETHER:
+            self._search()
+
+    def _search(self) -> None:
+        pictures_N3HW, self._waiting = torch.cat(self._waiting), []
+        if len(pictures_N3HW) > 0:
+            self._found.append(self._training.nearest(pictures_N3HW))
 
     def nearest(self) -> Nearest:
         """The nearest training pictures of those that were looked at."""
+        if self._waiting:
+            self._search()
         distances, rows = zip(*self._found, strict=True)
         return Nearest(torch.cat(distances), torch.cat(rows))
 
