@@ -59,7 +59,7 @@ def observe(
     Raises:
         NonFinite: a feature is not a finite number.
     """
-    parts, distances = [], []
+    parts, distances = [], [torch.zeros(0)]
     unpaired = 2 * protocol.lpips_pairs  # pictures that are still to be compared in pairs
     for pictures_N3HW in generated(generator, protocol):
         for part in torch.split(pictures_N3HW, features.batch):
