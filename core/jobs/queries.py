@@ -6,10 +6,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Double, Select, bindparam, cast, func, select, true
-from sqlalchemy.dialects.postgresql import distinct_on
 
 from core.errors import NotFound
 from core.evaluations.tables import Evaluation
+from core.jobs.best import Evaluated
+from core.jobs.best import best as best_of
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.pages import newest_first
 from core.schemas.jobs import METRICS, JobOut, LossOut, Point, Status, WorkerOut
@@ -56,33 +57,37 @@ def page(
 
 def describe(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
     """What the API says of jobs; two queries for their curves, however many jobs there are."""
-    latest: dict[UUID, Evaluation] = {}
-    best: dict[UUID, Evaluation] = {}
+    curves: dict[UUID, list[Evaluated]] = {}
     # A job that no worker has taken yet has no curve.
     taken = [job.id for job in jobs if job.attempt > 0]
     if taken:
-        newest, lowest = _ends_of_curves()
-        latest = {row.job_id: row for row in session.scalars(newest, {"ids": taken})}
-        best = {row.job_id: row for row in session.scalars(lowest, {"ids": list(latest)})} if latest else {}
-    return [_described(job, latest=latest.get(job.id), best=best.get(job.id)) for job in jobs]
+        for job_id, *facts in session.execute(_done(), {"ids": taken}):
+            curves.setdefault(job_id, []).append(Evaluated(*facts))
+    best = {job.id: best_of(curves.get(job.id, []), config=job.config) for job in jobs}
+    ids = {curve[-1].id for curve in curves.values()} | {found.id for found in best.values() if found}
+    # Only those that are shown are read whole: a protocol is many times larger than its numbers.
+    rows = session.scalars(select(Evaluation).where(Evaluation.id.in_(ids))).all() if ids else []
+    points = {row.id: _point(row) for row in rows}
+    return [
+        _described(
+            job,
+            latest=points.get(curves[job.id][-1].id) if job.id in curves else None,
+            best=points.get(found.id) if (found := best[job.id]) else None,
+            best_reason=found and found.reason,
+        )
+        for job in jobs
+    ]
 
 
 @cache
-def _ends_of_curves() -> tuple[Select[Evaluation], Select[Evaluation]]:
-    """Of each job in `ids`: its newest evaluation, and the one with the lowest FID. Built once: that costs a while."""
-    done = (
-        select(Evaluation)
+def _done() -> Select[UUID, UUID, str, dict[str, Any] | None]:
+    """The numbers of all done evaluations of the jobs in `ids`, by images seen. Built once: that costs a while."""
+    return (
+        select(Evaluation.job_id, Evaluation.id, Evaluation.protocol_hash, Evaluation.metrics)
         .join(Job, (Job.id == Evaluation.job_id) & (Job.run == Evaluation.run))
         .where(Evaluation.job_id.in_(bindparam("ids", expanding=True)), Evaluation.status == "done")
-        .ext(distinct_on(Evaluation.job_id))
+        .order_by(Evaluation.job_id, Evaluation.images_seen, Evaluation.created_at)
     )
-    newest = done.order_by(Evaluation.job_id, Evaluation.images_seen.desc(), Evaluation.created_at.desc())
-    # FIDs of different protocols cannot be compared: the best one is sought within the newest protocol.
-    protocols = newest.with_only_columns(Evaluation.job_id, Evaluation.protocol_hash).subquery()
-    same = (protocols.c.job_id == Evaluation.job_id) & (protocols.c.protocol_hash == Evaluation.protocol_hash)
-    fid = cast(Evaluation.metrics["fid"].astext, Double)
-    lowest = done.join(protocols, same).order_by(Evaluation.job_id, fid, Evaluation.images_seen.desc())
-    return newest, lowest
 
 
 def curve(session: Session, *, tenant_id: UUID, job_id: UUID) -> list[Point]:
@@ -227,7 +232,7 @@ def _point(row: Evaluation) -> Point:
     )
 
 
-def _described(job: Job, *, latest: Evaluation | None, best: Evaluation | None) -> JobOut:
+def _described(job: Job, *, latest: Point | None, best: Point | None, best_reason: str | None) -> JobOut:
     eta_s = None
     if job.status == Status.RUNNING and job.images_per_s:
         eta_s = max(0, job.total_images - job.images_seen) / job.images_per_s
@@ -249,8 +254,9 @@ def _described(job: Job, *, latest: Evaluation | None, best: Evaluation | None) 
         images_per_s=job.images_per_s,
         eta_s=eta_s,
         losses=job.losses,
-        latest=latest and _point(latest),
-        best=best and _point(best),
+        latest=latest,
+        best=best,
+        best_reason=best_reason,
         error=job.error,
         facts=job.facts,
         worker=job.worker,

@@ -102,7 +102,11 @@ class JobOut(BaseModel):
     eta_s: float | None
     losses: dict[str, float] = Field(description="The latest, by name")
     latest: Point | None = Field(description="The newest evaluated snapshot")
-    best: Point | None = Field(description="The evaluated snapshot with the lowest FID")
+    best: Point | None = Field(
+        description="Of the snapshots whose KID is near the lowest, the one with few copies and the highest recall. "
+        "Selected on the training set: the best of many looks better than it is; `latest` was not selected"
+    )
+    best_reason: str | None = Field(description="Why that one, in a sentence")
     error: dict[str, Any] | None
     facts: dict[str, Any] = Field(description="What is needed to reproduce the run")
     worker: str | None
