@@ -32,7 +32,7 @@ class Results:
 
 
 def best_generator(job: JobOut, checkpoints: list[CheckpointOut]) -> CheckpointOut:
-    """The generator with the lowest FID; the latest one while none has a FID.
+    """The generator of the best snapshot, as the service chose it; the latest one while none is evaluated.
 
     Raises:
         NotFound: the job has made none yet.

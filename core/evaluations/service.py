@@ -10,11 +10,11 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import LeaseLost, SlaeganError
+from core.evaluations.judgement import judge
 from core.evaluations.tables import Evaluation
 from core.jobs import lease
 from core.jobs.retention import forget_generators
 from core.jobs.service import advance
-from core.jobs.stopping import reason_to_stop
 from core.jobs.tables import Checkpoint, Job
 from core.schemas.training import SlaeganConfig
 
@@ -117,7 +117,7 @@ def heartbeat(session: Session, held: Claim, *, lease_s: float) -> None:
 
 
 def post(session: Session, held: Claim, metrics: dict[str, float]) -> list[str]:
-    """Write the metrics to the job's record, once; ask for an early stop where the curve calls for one.
+    """Write the metrics to the job's record, once; raise alarms and ask for an early stop where the curve calls for it.
 
     Returns:
         The keys of generators that need not be kept any longer, to be deleted after the commit.
@@ -132,35 +132,9 @@ def post(session: Session, held: Claim, metrics: dict[str, float]) -> list[str]:
         "extractor": held.protocol.get("extractor"),
     }
     advance(session, held.job_id, values={}, event="evaluated", payload=payload)
-    _judge(session, held)
-    return _settle(session, held)
-
-
-def _judge(session: Session, held: Claim) -> None:
-    """Ask the trainer to end early, where the rules of the job's configuration say so."""
     evaluation = session.get_one(Evaluation, held.evaluation_id)
-    curve = session.scalars(
-        select(Evaluation.metrics)
-        .where(
-            Evaluation.job_id == held.job_id,
-            Evaluation.run == evaluation.run,
-            Evaluation.protocol_hash == evaluation.protocol_hash,
-            Evaluation.status == "done",
-        )
-        .order_by(Evaluation.images_seen)
-    )
-    rules = SlaeganConfig.model_validate(held.config).stopping
-    reason = reason_to_stop([metrics for metrics in curve if metrics is not None], rules=rules)
-    if reason is not None:
-        advance(
-            session,
-            held.job_id,
-            Job.status == "running",
-            Job.stop_reason.is_(None),
-            values={"stop_reason": reason},
-            event="stopping_early",
-            payload={"reason": reason},
-        )
+    judge(session, evaluation, config=SlaeganConfig.model_validate(held.config))
+    return _settle(session, held)
 
 
 def _settle(session: Session, held: Claim) -> list[str]:

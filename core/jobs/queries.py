@@ -13,7 +13,7 @@ from core.jobs.best import Evaluated
 from core.jobs.best import best as best_of
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.pages import newest_first
-from core.schemas.jobs import METRICS, JobOut, LossOut, Point, Status, WorkerOut
+from core.schemas.jobs import METRICS, Alarm, JobOut, LossOut, Point, Status, WorkerOut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -247,6 +247,7 @@ def _described(job: Job, *, latest: Point | None, best: Point | None, best_reaso
         attempt=job.attempt,
         cancel_requested=job.cancel_requested,
         stop_reason=job.stop_reason,
+        alarms=[Alarm.model_validate(alarm) for alarm in job.alarms],
         init_from=job.init_from,
         images_seen=job.images_seen,
         total_images=job.total_images,

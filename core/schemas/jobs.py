@@ -81,6 +81,15 @@ class Point(BaseModel):
     error: dict[str, Any] | None = None
 
 
+class Alarm(BaseModel):
+    """What a curve says against the training, since the evaluation that raised it."""
+
+    kind: str = Field(description="copies, kid_below_zero or collapse")
+    message: str
+    images_seen: int
+    evaluation_id: UUID
+
+
 class JobOut(BaseModel):
     id: UUID
     name: str
@@ -94,6 +103,7 @@ class JobOut(BaseModel):
     stop_reason: str | None = Field(
         description="Why the training ended before its total, where a rule ended it"
     )
+    alarms: list[Alarm] = Field(description="Raised and not cleared since; config.alarms has the rules")
     init_from: UUID | None
     images_seen: int
     total_images: int

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from client.watch import describe, duration, fid_text
+from client.verdict import fid_text
+from client.watch import describe, duration
 from core.schemas.jobs import EventOut, Point
 
 
@@ -32,6 +33,17 @@ def test_a_fid_carries_its_extractor() -> None:
         ("warning", {"message": "it went back"}, "warning: it went back"),
         ("evaluation_failed", {"images_seen": 8, "error": {"message": "why"}}, "no metrics at 8 images: why"),
         ("cancel_requested", {}, "cancel requested"),
+        (
+            "alarm",
+            {"kind": "copies", "message": "Half are copies.", "images_seen": 8},
+            "ALARM (copies) at 8 images: Half are copies.",
+        ),
+        ("alarm_cleared", {"kind": "copies", "images_seen": 16}, "alarm cleared at 16 images: copies"),
+        (
+            "evaluation_skipped",
+            {"images_seen": 8, "error": {"message": "why"}},
+            "no metrics at 8 images: why",
+        ),
     ],
 )
 def test_events_in_words(kind: str, payload: dict[str, object], text: str) -> None:
