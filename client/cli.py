@@ -182,7 +182,13 @@ def download(
         results = download_results(client, found, to=to or Path(str(found.id)))
     for line in verdict(found):
         Console(stderr=True).print(in_style(line), soft_wrap=True)
-    for path in (results.checkpoint, results.grid, results.metrics, results.curve_picture):
+    for path in (
+        results.checkpoint,
+        results.grid,
+        results.metrics,
+        results.curve_picture,
+        *results.neighbours,
+    ):
         if path is not None:
             _say(str(path))
 

@@ -129,6 +129,7 @@ def _train(
         "grid": str(results.grid),
         "curve_picture": str(results.curve_picture),
         "checkpoint": str(results.checkpoint),
+        "neighbours": [str(path) for path in results.neighbours],
     }
 
 

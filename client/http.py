@@ -22,6 +22,7 @@ from core.schemas.jobs import (
     LogOut,
     LossOut,
     ModelOut,
+    PictureOut,
     Point,
     SampleOut,
     WorkerOut,
@@ -190,6 +191,11 @@ class Client:
         """Fetch a sample grid (PNG); resumes, and proves the hash."""
         with self._reached():
             download(self._http, f"/v1/samples/{sample.id}/file", to=to, sha256=sample.sha256)
+
+    def download_picture(self, picture: PictureOut, *, to: Path) -> None:
+        """Fetch an evaluation's picture (PNG); resumes, and proves the hash."""
+        with self._reached():
+            download(self._http, picture.url, to=to, sha256=picture.sha256)
 
     def download_curve(self, job_id: UUID, *, to: Path) -> None:
         """Fetch the FID curve as a picture (PNG)."""

@@ -21,6 +21,8 @@ from core.schemas.training import SlaeganConfig
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from core.jobs.lease import StoredFile
+
 PENDING = ("queued", "running")
 _PAUSE_S = 10
 
@@ -33,6 +35,7 @@ class Claim:
     token: UUID
     attempt: int
     job_id: UUID
+    run: int
     dataset_id: UUID
     images_seen: int
     config: dict[str, Any]
@@ -102,6 +105,7 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
         token=token,
         attempt=found.attempts + 1,
         job_id=job.id,
+        run=found.run,
         dataset_id=job.dataset_id,
         images_seen=found.images_seen,
         config=job.config,
@@ -116,8 +120,16 @@ def heartbeat(session: Session, held: Claim, *, lease_s: float) -> None:
     _fenced(session, held, lease_expires_at=lease.expiry(lease_s))
 
 
-def post(session: Session, held: Claim, metrics: dict[str, float]) -> list[str]:
+def post(
+    session: Session, held: Claim, metrics: dict[str, float], picture: StoredFile | None = None
+) -> list[str]:
     """Write the metrics to the job's record, once; raise alarms and ask for an early stop where the curve calls for it.
+
+    Args:
+        session: the caller commits.
+        held: the claim.
+        metrics: by name.
+        picture: of generated pictures beside their nearest training pictures; in the store already.
 
     Returns:
         The keys of generators that need not be kept any longer, to be deleted after the commit.
@@ -125,7 +137,7 @@ def post(session: Session, held: Claim, metrics: dict[str, float]) -> list[str]:
     Raises:
         LeaseLost: the evaluation is another worker's by now, or its job has ended.
     """
-    _end(session, held, status="done", metrics=metrics)
+    _end(session, held, status="done", metrics=metrics, **_named(picture))
     payload = {
         "images_seen": held.images_seen,
         "metrics": metrics,
@@ -135,6 +147,16 @@ def post(session: Session, held: Claim, metrics: dict[str, float]) -> list[str]:
     evaluation = session.get_one(Evaluation, held.evaluation_id)
     judge(session, evaluation, config=SlaeganConfig.model_validate(held.config))
     return _settle(session, held)
+
+
+def _named(picture: StoredFile | None) -> dict[str, Any]:
+    if picture is None:
+        return {}
+    return {
+        "picture_key": picture.key,
+        "picture_sha256": picture.sha256,
+        "picture_size_bytes": picture.size_bytes,
+    }
 
 
 def _settle(session: Session, held: Claim) -> list[str]:

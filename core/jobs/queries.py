@@ -11,9 +11,10 @@ from core.errors import NotFound
 from core.evaluations.tables import Evaluation
 from core.jobs.best import Evaluated
 from core.jobs.best import best as best_of
+from core.jobs.lease import StoredFile
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.pages import newest_first
-from core.schemas.jobs import METRICS, Alarm, JobOut, LossOut, Point, Status, WorkerOut
+from core.schemas.jobs import METRICS, Alarm, JobOut, LossOut, PictureOut, Point, Status, WorkerOut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,6 +181,19 @@ def sample(session: Session, *, tenant_id: UUID, sample_id: UUID) -> Sample:
     )
 
 
+def picture(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> tuple[Evaluation, StoredFile]:
+    """An evaluation of a job of this tenant, and its picture; raises NotFound also where it has none."""
+    query = select(Evaluation).join(Job, Job.id == Evaluation.job_id)
+    query = query.where(Evaluation.id == evaluation_id, Job.tenant_id == tenant_id)
+    row = _one(session, query, f"evaluation {evaluation_id}")
+    if row.picture_key is None or row.picture_sha256 is None or row.picture_size_bytes is None:
+        raise NotFound(
+            f"The evaluation {evaluation_id} ({row.status}) has left no picture: it searched for no copies, or its "
+            "picture could not be stored."
+        )
+    return row, StoredFile(row.picture_key, sha256=row.picture_sha256, size_bytes=row.picture_size_bytes)
+
+
 def workers(session: Session, *, tenant_id: UUID, alive_within: timedelta) -> list[WorkerOut]:
     """All workers, which tenants share; but of their jobs, only this tenant's are named.
 
@@ -222,14 +236,23 @@ def _one(session: Session, query: Select[Row], what: str) -> Row:
 def _point(row: Evaluation) -> Point:
     metrics: dict[str, Any] = row.metrics or {}
     return Point(
+        evaluation_id=row.id,
         images_seen=row.images_seen,
         status=row.status,
         **{name: metrics.get(name) for name in METRICS},
         protocol_hash=row.protocol_hash,
         protocol=row.protocol,
         checkpoint_id=row.checkpoint_id,
+        picture=_picture(row),
         error=row.error,
     )
+
+
+def _picture(row: Evaluation) -> PictureOut | None:
+    if row.picture_sha256 is None or row.picture_size_bytes is None:
+        return None
+    url = f"/v1/evaluations/{row.id}/neighbours.png"
+    return PictureOut(url=url, size_bytes=row.picture_size_bytes, sha256=row.picture_sha256)
 
 
 def _described(job: Job, *, latest: Point | None, best: Point | None, best_reason: str | None) -> JobOut:

@@ -54,9 +54,18 @@ METRICS = (
 )
 
 
+class PictureOut(BaseModel):
+    """Generated pictures beside their nearest training pictures, a PNG."""
+
+    url: str = Field(examples=["/v1/evaluations/8b2f…/neighbours.png"])
+    size_bytes: int
+    sha256: str
+
+
 class Point(BaseModel):
     """One evaluated snapshot: the metrics and the protocol that they were computed under."""
 
+    evaluation_id: UUID
     images_seen: int
     status: str = Field(description="queued, running, done, failed or skipped")
     fid: float | None = None
@@ -78,6 +87,7 @@ class Point(BaseModel):
     protocol_hash: str
     protocol: dict[str, Any]
     checkpoint_id: UUID | None = None
+    picture: PictureOut | None = Field(None, description="Where the evaluation left one")
     error: dict[str, Any] | None = None
 
 

@@ -110,6 +110,9 @@ class MetricsTick(Frozen):
     tick: Literal["metrics"] = "metrics"
     metrics: dict[str, float]
     protocol: dict[str, Any]
+    picture: str | None = Field(
+        None, description="A PNG: generated pictures beside their nearest training pictures"
+    )
 
 
 class FinishedTick(Frozen):

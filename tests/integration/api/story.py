@@ -97,6 +97,14 @@ def evaluation(
             protocol_hash=hashlib.sha256(repr(protocol).encode()).hexdigest(),
             status="queued" if fid is None else "done",
             metrics=metrics,
+            **_named(values.get("picture")),
         )
     )
     session.commit()
+
+
+def _named(picture: lease.StoredFile | None) -> dict[str, Any]:
+    if picture is None:
+        return {}
+    sha256, size_bytes = picture.sha256, picture.size_bytes
+    return {"picture_key": picture.key, "picture_sha256": sha256, "picture_size_bytes": size_bytes}

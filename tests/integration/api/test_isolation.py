@@ -37,14 +37,17 @@ def ids(owner: Person, session: Session) -> dict[str, str]:
     """One of everything, the owner's."""
     job = story.submit(owner)
     attempt = story.start(session, job)
-    story.checkpoint(session, attempt, b"x")
+    made = story.checkpoint(session, attempt, b"x")
     story.sample(session, attempt, png())
+    picture = story.store_file(png())
+    story.evaluation(session, attempt, made, images_seen=0, fid=9.0, picture=picture)
     path = f"/v1/jobs/{job['id']}"
     return {
         "dataset_id": job["dataset_id"],
         "job_id": job["id"],
         "position": "0",
         "checkpoint_id": owner.get(f"{path}/checkpoints").json()["items"][0]["id"],
+        "evaluation_id": owner.get(f"{path}/metrics").json()["items"][0]["evaluation_id"],
         "sample_id": owner.get(f"{path}/samples").json()["items"][0]["id"],
     }
 
@@ -68,7 +71,7 @@ def test_another_tenants_things_are_as_if_they_were_not(
         absent = problem(stranger.request(method, path.format(**unknown), json=body), 404, "not_found")
         assert told(foreign) == told(absent), (method, path)
         asked += 1
-    assert asked >= 18
+    assert asked >= 19
     assert owner.get(f"/v1/jobs/{ids['job_id']}").json()["cancel_requested"] is False
     assert owner.get(f"/v1/datasets/{ids['dataset_id']}").status_code == 200
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 
@@ -15,7 +16,8 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_a_fid_carries_its_extractor() -> None:
-    point = Point(images_seen=8, status="done", fid=12.34, protocol_hash="h", protocol={"extractor": "vgg16"})
+    facts = {"status": "done", "protocol_hash": "h", "protocol": {"extractor": "vgg16"}}
+    point = Point.model_validate(facts | {"evaluation_id": uuid4(), "images_seen": 8, "fid": 12.34})
     assert fid_text(point) == "FID 12.3 (vgg16)"
     assert fid_text(point.model_copy(update={"fid": None})) == ""
 
