@@ -115,6 +115,7 @@ class TrainingEffects:
         grid = self._put(tick.grid, kind="grid", images_seen=tick.images_seen)
 
         def rows(session: Session) -> list[str]:
+            forgotten: list[str] = []
             checkpoint_id = lease.record_checkpoint(
                 session, self._attempt, generator, kind="generator", images_seen=tick.images_seen
             )
@@ -128,8 +129,11 @@ class TrainingEffects:
                     protocol=self._protocol.model_dump(mode="json"),
                     protocol_hash=self._protocol.hash(),
                 )
+                forgotten = evaluations.skip_overtaken(
+                    session, job_id=self._attempt.job_id, run=self._attempt.run, config=self._config
+                )
             lease.record_sample(session, self._attempt, grid, images_seen=tick.images_seen)
-            return []
+            return forgotten
 
         self._commit(rows, [generator, grid])
         wake("metrics")

@@ -74,6 +74,41 @@ def plan(  # the unique key and what it stands for
     )
 
 
+def skip_overtaken(session: Session, *, job_id: UUID, run: int, config: SlaeganConfig) -> list[str]:
+    """Skip the oldest of a run's queued evaluations where more wait than its configuration allows, never the newest.
+
+    An evaluator that is slower than the training would else fall behind ever further.
+
+    Args:
+        session: holds the lock of the job's row; the caller commits.
+        job_id: whose.
+        run: which.
+        config: of the job.
+
+    Returns:
+        The keys of generators that need not be kept any longer, to be deleted after the commit.
+    """
+    if config.evaluation_backlog is None:
+        return []
+    # One that is being claimed at this moment waits no longer.
+    waiting = session.scalars(
+        select(Evaluation)
+        .where(Evaluation.job_id == job_id, Evaluation.run == run, Evaluation.status == "queued")
+        .order_by(Evaluation.images_seen, Evaluation.created_at)
+        .with_for_update(skip_locked=True)
+    ).all()
+    overtaken = waiting[: -config.evaluation_backlog]
+    for evaluation in overtaken:
+        evaluation.status = "skipped"
+        evaluation.error = {"code": "skipped", "message": "overtaken by newer snapshots"}
+        evaluation.finished_at = func.clock_timestamp()
+        payload = {"images_seen": evaluation.images_seen, "error": evaluation.error}
+        advance(session, job_id, values={}, event="evaluation_skipped", payload=payload)
+    if not overtaken:
+        return []
+    return forget_generators(session, session.get_one(Job, job_id), rules=config.retention)
+
+
 def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
     """Take the oldest queued evaluation; None when there is none."""
     found = session.scalar(

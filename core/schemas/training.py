@@ -234,6 +234,11 @@ class SlaeganConfig(Frozen):
         ge=2,
         description="At most this much work is lost with a worker",
     )
+    evaluation_backlog: int | None = Field(
+        4,
+        ge=1,
+        description="When more snapshots than this wait for their evaluation, the oldest are skipped; null: never",
+    )
     evaluation: EvaluationConfig = EvaluationConfig()
     stopping: StoppingConfig = StoppingConfig()
     alarms: AlarmConfig = AlarmConfig()

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
+from core.broker import celery_app
 from core.datasets.tables import Dataset, DatasetImage
 from core.db import make_engine, sessions
 from core.jobs import service
@@ -75,13 +76,15 @@ def submit(db: Sessions, tenant_id: UUID) -> Callable[..., Job]:
 
 
 @pytest.fixture
-def _worker_settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The settings of a worker on the test's database; these effects need no broker and no store."""
+def _worker_settings(
+    database_url: str, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """The settings of a worker on the test's database, with a store of its own."""
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", "unused://")
+    monkeypatch.setenv("BROKER_URL", broker_url)
     monkeypatch.setenv("STORAGE_URL", (tmp_path / "store").as_uri())
     monkeypatch.setenv("SLAEGAN_STORE_RESERVE_BYTES", "0")
-    caches = (settings, sessions, store)
+    caches = (settings, sessions, store, celery_app)
     for cached in caches:
         cached.cache_clear()
     yield
