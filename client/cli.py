@@ -13,13 +13,14 @@ from rich.text import Text
 
 from client import connection
 from client.arguments import configuration, find_job, find_weights
+from client.comparison import comparison_table, differences_table
 from client.http import Client
 from client.results import download_results
 from client.tables import datasets_table, jobs_table
 from client.verdict import verdict
 from client.watch import display_for, in_style
 from client.watch import watch as watch_job
-from core.errors import SlaeganError
+from core.errors import Conflict, SlaeganError
 from core.schemas.jobs import JobIn, JobOut, Status
 
 app = typer.Typer(
@@ -191,6 +192,25 @@ def download(
     ):
         if path is not None:
             _say(str(path))
+
+
+@app.command()
+def compare(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB JOB...", help="Two to eight jobs, as elsewhere.")],
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """Show jobs side by side; exit status 1, with what differs, where their numbers do not compare."""
+    with _client(url, key, data) as client:
+        found = [find_job(client, job).id for job in jobs]
+        try:
+            table = comparison_table(client.compare(found))
+        except Conflict as error:
+            if differing := error.details.get("differing"):
+                _wide_console().print(differences_table(differing))
+            raise
+    _wide_console().print(table)
 
 
 @app.command()

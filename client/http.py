@@ -16,6 +16,7 @@ from core.errors import InfrastructureError
 from core.schemas.datasets import DatasetOut, ImageOut
 from core.schemas.jobs import (
     CheckpointOut,
+    ComparisonOut,
     EventOut,
     JobIn,
     JobOut,
@@ -30,7 +31,7 @@ from core.schemas.jobs import (
 from core.schemas.pages import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from uuid import UUID
 
@@ -154,6 +155,11 @@ class Client:
     def metrics(self, job_id: UUID) -> list[Point]:
         """The curve: a point a snapshot and protocol."""
         return list(self._pages(f"/v1/jobs/{job_id}/metrics", Point))
+
+    def compare(self, job_ids: Iterable[UUID]) -> ComparisonOut:
+        """Curves and best points of two to eight jobs; Conflict where they have no protocol in common."""
+        query = {"job": [str(job_id) for job_id in job_ids]}
+        return ComparisonOut.model_validate(self._json("GET", "/v1/comparison", params=query))
 
     def losses(self, job_id: UUID) -> list[LossOut]:
         return list(self._pages(f"/v1/jobs/{job_id}/losses", LossOut))

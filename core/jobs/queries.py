@@ -68,7 +68,7 @@ def describe(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
     ids = {curve[-1].id for curve in curves.values()} | {found.id for found in best.values() if found}
     # Only those that are shown are read whole: a protocol is many times larger than its numbers.
     rows = session.scalars(select(Evaluation).where(Evaluation.id.in_(ids))).all() if ids else []
-    points = {row.id: _point(row) for row in rows}
+    points = {row.id: point(row) for row in rows}
     return [
         _described(
             job,
@@ -99,7 +99,7 @@ def curve(session: Session, *, tenant_id: UUID, job_id: UUID) -> list[Point]:
         .where(Evaluation.job_id == job.id, Evaluation.run == job.run)
         .order_by(Evaluation.images_seen, Evaluation.created_at)
     )
-    return [_point(row) for row in session.scalars(query)]
+    return [point(row) for row in session.scalars(query)]
 
 
 def losses(session: Session, *, tenant_id: UUID, job_id: UUID, points: int) -> list[LossOut]:
@@ -233,7 +233,8 @@ def _one(session: Session, query: Select[Row], what: str) -> Row:
     return row
 
 
-def _point(row: Evaluation) -> Point:
+def point(row: Evaluation) -> Point:
+    """An evaluation as a point of its curve."""
     metrics: dict[str, Any] = row.metrics or {}
     return Point(
         evaluation_id=row.id,

@@ -135,6 +135,27 @@ class JobOut(BaseModel):
     finished_at: datetime | None
 
 
+class ComparedJob(BaseModel):
+    """A job's curve under the common protocol."""
+
+    id: UUID
+    name: str
+    status: Status
+    dataset_id: UUID
+    best: Point | None = Field(description="As of a job: selected on the training set")
+    best_reason: str | None
+    latest: Point = Field(description="The newest evaluated snapshot")
+    points: list[Point]
+
+
+class ComparisonOut(BaseModel):
+    """Jobs whose numbers compare: one protocol, the same pictures."""
+
+    protocol_hash: str
+    protocol: dict[str, Any]
+    jobs: list[ComparedJob]
+
+
 class EventOut(BaseModel):
     """One change of a job; `seq` counts from 1 without gaps and is the SSE id."""
 

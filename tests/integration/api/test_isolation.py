@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PUBLIC = {"/healthz", "/readyz"}
 LISTS = {"/v1/datasets", "/v1/jobs"}
 SHARED = {"/v1/models", "/v1/workers"}
+COMPARISON = "/v1/comparison"
 
 
 def operations(api: Api, *, keyed: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -80,12 +81,14 @@ def test_the_owner_reaches_all_of_it(api: Api, owner: Person, ids: dict[str, str
     """So that the 404s above mean something."""
     for method, path, _ in operations(api, keyed=True):
         if method == "GET" and not path.endswith("/stream"):
-            assert owner.get(path.format(**ids)).status_code == 200, path
+            query = {"job": [ids["job_id"]] * 2} if path == COMPARISON else {}
+            assert owner.get(path.format(**ids), params=query).status_code == 200, path
 
 
 def test_lists_hold_ones_own_only(api: Api, stranger: Person, ids: dict[str, str]) -> None:
     paths = {path for method, path, _ in operations(api, keyed=True) if method == "GET" and "{" not in path}
-    assert paths == LISTS | SHARED, "a new list needs its line in this test"
+    assert paths == LISTS | SHARED | {COMPARISON}, "a new list needs its line in this test"
+    problem(stranger.get(COMPARISON, params={"job": [ids["job_id"]] * 2}), 404, "not_found")
     for path in LISTS:
         assert stranger.get(path).json() == {"items": [], "next_cursor": None}
     for path in SHARED:
@@ -121,6 +124,7 @@ def test_a_key_that_may_only_read_changes_nothing(api: Api, owner: Person, ids: 
 
 
 def test_the_document_tells_how_each_route_fails(api: Api) -> None:
+    named = {("POST", "/v1/jobs"), ("GET", COMPARISON)}  # what is not in the path can be missing as well
     problem_schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     for method, path, operation in operations(api, keyed=True):
         assert operation["summary"], path
@@ -128,7 +132,7 @@ def test_the_document_tells_how_each_route_fails(api: Api) -> None:
         assert operation["security"] == [{"API key": []}], path
         failures = {status: r for status, r in operation["responses"].items() if status >= "400"}
         assert {"401", "403", "422", "429", "503"} <= failures.keys(), (method, path)
-        assert ("404" in failures) == ("{" in path or (method, path) == ("POST", "/v1/jobs")), (method, path)
+        assert ("404" in failures) == ("{" in path or (method, path) in named), (method, path)
         for status, response in failures.items():
             if status != "416":
                 assert response["content"] == {"application/problem+json": problem_schema}, (path, status)
