@@ -51,6 +51,11 @@ def draw(points: Sequence[Point], *, title: str, copy_limit: float | None) -> by
             axes, line, label=f"{_extractor(line[0])}, protocol {protocol_hash[:8]}", copy_limit=copy_limit
         )
     if lines:
+        skipped = [point.images_seen for point in points if point.status == "skipped"]
+        if skipped:
+            axes.plot(
+                skipped, [0] * len(skipped), "x", color="grey", clip_on=False, label="not evaluated: skipped"
+            )
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
     else:

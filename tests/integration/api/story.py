@@ -95,7 +95,7 @@ def evaluation(
             checkpoint_id=checkpoint_id,
             protocol=protocol,
             protocol_hash=hashlib.sha256(repr(protocol).encode()).hexdigest(),
-            status="queued" if fid is None else "done",
+            status=values.get("status", "queued" if fid is None else "done"),
             metrics=metrics,
             **_named(values.get("picture")),
         )

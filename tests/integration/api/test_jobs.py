@@ -281,7 +281,10 @@ def test_the_curve_as_a_picture(owner: Person, session: Session) -> None:
     for images_seen, fid in [(0, 300.0), (100, 100.0), (200, 120.0)]:
         story.evaluation(session, attempt, made, images_seen=images_seen, fid=fid)
     drawn = owner.get(f"/v1/jobs/{job['id']}/curve.png")
-    for response in (empty, drawn):
+    story.evaluation(session, attempt, made, images_seen=150, fid=None, status="skipped")
+    with_skipped = owner.get(f"/v1/jobs/{job['id']}/curve.png")
+    assert with_skipped.content != drawn.content, "skipped snapshots are marked"
+    for response in (empty, drawn, with_skipped):
         assert response.headers["content-type"] == "image/png"
         with Image.open(io.BytesIO(response.content)) as image:
             assert image.size == (960, 540)
