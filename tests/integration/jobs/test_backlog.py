@@ -11,8 +11,8 @@ from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
 from core.jobs import lease
 from core.jobs.tables import JobEvent
-from core.schemas.ticks import SnapshotTick
 from core.metrics.protocol import planned_protocol
+from core.schemas.ticks import SnapshotTick
 from core.schemas.training import EvaluationConfig, RetentionConfig, SlaeganConfig
 from core.storage import store
 from tests.integration.jobs.test_lease import claim, claim_evaluation, snapshot, status, story
