@@ -14,6 +14,7 @@ from client.sse import parse
 from client.transfer import as_archive, download
 from core.errors import InfrastructureError
 from core.schemas.datasets import DatasetOut, ImageOut
+from core.schemas.evaluations import BacktrackingIn, EvaluationOut
 from core.schemas.jobs import (
     CheckpointOut,
     ComparisonOut,
@@ -160,6 +161,14 @@ class Client:
         """Curves and best points of two to eight jobs; Conflict where they have no protocol in common."""
         query = {"job": [str(job_id) for job_id in job_ids]}
         return ComparisonOut.model_validate(self._json("GET", "/v1/comparison", params=query))
+
+    def backtrack(self, job_id: UUID, asked: BacktrackingIn) -> EvaluationOut:
+        """Ask how near a generator of a job comes to given pictures; `evaluation` tells when it is known."""
+        body = asked.model_dump(mode="json", exclude_unset=True)
+        return EvaluationOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/backtracking", json=body))
+
+    def evaluation(self, evaluation_id: UUID) -> EvaluationOut:
+        return EvaluationOut.model_validate(self._json("GET", f"/v1/evaluations/{evaluation_id}"))
 
     def losses(self, job_id: UUID) -> list[LossOut]:
         return list(self._pages(f"/v1/jobs/{job_id}/losses", LossOut))

@@ -39,10 +39,12 @@ def main() -> int:
         import torch  # noqa: PLC0415  # seconds of imports, only once bound to the parent
 
         from core.metrics.evaluate import evaluate  # noqa: PLC0415  # likewise
+        from core.metrics.reached import evaluate_backtracking  # noqa: PLC0415  # likewise
 
         if arguments.threads:
             torch.set_num_threads(arguments.threads)
-        emit(evaluate(spec))
+        backtracking = spec.protocol.get("kind") == "backtracking"
+        emit(evaluate_backtracking(spec) if backtracking else evaluate(spec))
         emit(FinishedTick())
 
     return run_guarded(work, emit=emit)

@@ -94,6 +94,7 @@ def skip_overtaken(session: Session, *, job_id: UUID, run: int, config: SlaeganC
     waiting = session.scalars(
         select(Evaluation)
         .where(Evaluation.job_id == job_id, Evaluation.run == run, Evaluation.status == "queued")
+        .where(Evaluation.kind == "metrics")
         .order_by(Evaluation.images_seen, Evaluation.created_at)
         .with_for_update(skip_locked=True)
     ).all()
@@ -156,14 +157,14 @@ def heartbeat(session: Session, held: Claim, *, lease_s: float) -> None:
 
 
 def post(
-    session: Session, held: Claim, metrics: dict[str, float], picture: StoredFile | None = None
+    session: Session, held: Claim, metrics: dict[str, Any], picture: StoredFile | None = None
 ) -> list[str]:
     """Write the metrics to the job's record, once; raise alarms and ask for an early stop where the curve calls for it.
 
     Args:
         session: the caller commits.
         held: the claim.
-        metrics: by name.
+        metrics: by name; of backtracking also a list, by picture.
         picture: of generated pictures beside their nearest training pictures; in the store already.
 
     Returns:
@@ -178,9 +179,11 @@ def post(
         "metrics": metrics,
         "extractor": held.protocol.get("extractor"),
     }
-    advance(session, held.job_id, values={}, event="evaluated", payload=payload)
     evaluation = session.get_one(Evaluation, held.evaluation_id)
-    judge(session, evaluation, config=SlaeganConfig.model_validate(held.config))
+    event = "evaluated" if evaluation.kind == "metrics" else "backtracked"
+    advance(session, held.job_id, values={}, event=event, payload=payload)
+    if evaluation.kind == "metrics":
+        judge(session, evaluation, config=SlaeganConfig.model_validate(held.config))
     return _settle(session, held)
 
 

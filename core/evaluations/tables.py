@@ -16,6 +16,7 @@ class Evaluation(Base):
     __tablename__ = "evaluations"
     __table_args__ = (
         UniqueConstraint("job_id", "run", "images_seen", "protocol_hash"),
+        CheckConstraint("kind in ('metrics', 'backtracking')", name="kind"),
         CheckConstraint("status in ('queued', 'running', 'done', 'failed', 'skipped')", name="status"),
         CheckConstraint("(status = 'running') = (lease_token is not null)", name="leased_while_running"),
         CheckConstraint("(status = 'done') = (metrics is not null)", name="done_with_metrics"),
@@ -28,6 +29,7 @@ class Evaluation(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     run: Mapped[int]
+    kind: Mapped[str] = mapped_column(default="metrics", server_default=text("'metrics'"))
     images_seen: Mapped[int] = mapped_column(BigInteger)
     checkpoint_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("checkpoints.id", ondelete="SET NULL"), index=True

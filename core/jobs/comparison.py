@@ -68,7 +68,7 @@ def _curves(session: Session, jobs: Sequence[Job]) -> Curves:
     query = (
         select(Evaluation)
         .join(Job, (Job.id == Evaluation.job_id) & (Job.run == Evaluation.run))
-        .where(Evaluation.job_id.in_(curves), Evaluation.status == "done")
+        .where(Evaluation.job_id.in_(curves), Evaluation.status == "done", Evaluation.kind == "metrics")
         .order_by(Evaluation.images_seen, Evaluation.created_at)
     )
     for row in session.scalars(query):

@@ -286,7 +286,9 @@ def settle(session: Session, job_id: UUID) -> bool:
     """
     session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
     open_evaluations = select(Evaluation.id).where(
-        Evaluation.job_id == job_id, Evaluation.status.in_(("queued", "running"))
+        Evaluation.job_id == job_id,
+        Evaluation.kind == "metrics",
+        Evaluation.status.in_(("queued", "running")),
     )
     return advance(
         session,

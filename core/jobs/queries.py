@@ -87,6 +87,7 @@ def _done() -> Select[UUID, UUID, str, dict[str, Any] | None]:
         select(Evaluation.job_id, Evaluation.id, Evaluation.protocol_hash, Evaluation.metrics)
         .join(Job, (Job.id == Evaluation.job_id) & (Job.run == Evaluation.run))
         .where(Evaluation.job_id.in_(bindparam("ids", expanding=True)), Evaluation.status == "done")
+        .where(Evaluation.kind == "metrics")
         .order_by(Evaluation.job_id, Evaluation.images_seen, Evaluation.created_at)
     )
 
@@ -96,7 +97,7 @@ def curve(session: Session, *, tenant_id: UUID, job_id: UUID) -> list[Point]:
     job = get(session, tenant_id=tenant_id, job_id=job_id)
     query = (
         select(Evaluation)
-        .where(Evaluation.job_id == job.id, Evaluation.run == job.run)
+        .where(Evaluation.job_id == job.id, Evaluation.run == job.run, Evaluation.kind == "metrics")
         .order_by(Evaluation.images_seen, Evaluation.created_at)
     )
     return [point(row) for row in session.scalars(query)]
@@ -244,12 +245,13 @@ def point(row: Evaluation) -> Point:
         protocol_hash=row.protocol_hash,
         protocol=row.protocol,
         checkpoint_id=row.checkpoint_id,
-        picture=_picture(row),
+        picture=picture_of(row),
         error=row.error,
     )
 
 
-def _picture(row: Evaluation) -> PictureOut | None:
+def picture_of(row: Evaluation) -> PictureOut | None:
+    """Where its picture is to be had, if it left one."""
     if row.picture_sha256 is None or row.picture_size_bytes is None:
         return None
     url = f"/v1/evaluations/{row.id}/neighbours.png"

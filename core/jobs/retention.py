@@ -63,6 +63,6 @@ def needed_to_begin_from(session: Session, checkpoints: Sequence[Checkpoint]) ->
 
 def _best(evaluations: Sequence[Evaluation], *, count: int, config: dict[str, Any]) -> set[UUID | None]:
     """The checkpoints of the best snapshots."""
-    done = {row.id: row for row in evaluations if row.status == "done"}
+    done = {row.id: row for row in evaluations if row.status == "done" and row.kind == "metrics"}
     curve = [Evaluated(row.id, row.protocol_hash, row.metrics or {}) for row in done.values()]
     return {done[found].checkpoint_id for found in best_few(curve, count=count, config=config)}

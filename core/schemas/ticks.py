@@ -110,7 +110,7 @@ class MetricsTick(Frozen):
     """The result of one evaluation."""
 
     tick: Literal["metrics"] = "metrics"
-    metrics: dict[str, float]
+    metrics: dict[str, float | list[float]]
     protocol: dict[str, Any]
     picture: str | None = Field(
         None, description="A PNG: generated pictures beside their nearest training pictures"
