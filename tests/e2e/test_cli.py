@@ -115,8 +115,12 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     assert re.search(rf"{job_id} +ramps \[/old\] +succeeded +8/8 +FID", shell("jobs"))
     assert "Succeeded" in shell("watch", job_id[:8])
 
-    paths = [hostile / line for line in shell("download", "last", "--to", "results").splitlines()]
-    checkpoint, grid, metrics, curve = paths
+    lines = shell("download", "last", "--to", "results").splitlines()
+    assert any("selected on the training set" in line for line in lines)
+    paths = {
+        Path(line).stem.partition("-")[0]: hostile / line for line in lines if line.startswith("results/")
+    }
+    checkpoint, grid, metrics, curve = (paths[name] for name in ("generator", "grid", "metrics", "curve"))
     points = json.loads(metrics.read_text())
     assert [point["images_seen"] for point in points] == [0, 8]
     connection = load(stack.data)
@@ -271,6 +275,10 @@ def test_demo(tmp_path: Path, pictures: Path) -> None:
     assert [sorted(point) for point in summary["curve"]] == [
         ["fid", "images_seen", "kid", "lpips", "protocol"]
     ] * 2
+    assert (summary["selected_on"], summary["last"]["images_seen"]) == ("training set", 8)
+    assert summary["best"]["fid"] in [point["fid"] for point in summary["curve"]]
+    assert summary["best_reason"].startswith("KID ")
+    assert isinstance(summary["alarms"], list)
     for name in ("grid", "curve_picture", "checkpoint"):
         assert (tmp_path / summary[name]).stat().st_size > 0
     # The stack is gone, with its processes and files, and the user's own stack is still the one that is meant.
