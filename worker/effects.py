@@ -15,7 +15,6 @@ from core.errors import StoreUnavailable
 from core.evaluations import service as evaluations
 from core.files import sha256_of
 from core.jobs import lease
-from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import (
     FactsTick,
     PreparingTick,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from core.jobs.lease import Attempt, StoredFile
-    from core.schemas.training import SlaeganConfig
+    from core.metrics.protocol import MetricProtocol
 
 logger = logging.getLogger(__name__)
 KEPT_STATES = 2
@@ -48,16 +47,14 @@ class TrainingEffects:
 
     Args:
         attempt: every write is fenced by it.
-        config: of the job.
-        image_count: of the dataset, part of the metrics' protocol.
+        protocol: under which the snapshots will be evaluated.
         work_dir: where the child leaves its files.
     """
 
-    def __init__(self, attempt: Attempt, *, config: SlaeganConfig, image_count: int, work_dir: Path) -> None:
+    def __init__(self, attempt: Attempt, *, protocol: MetricProtocol, work_dir: Path) -> None:
         self._attempt = attempt
-        self._config = config
         self._work_dir = work_dir
-        self._protocol = planned_protocol(config, image_count=image_count)
+        self._protocol = protocol
         self._lines_left = MAX_LOG_LINES
 
     def carry_out(self, ticks: list[Tick], log: list[str]) -> None:

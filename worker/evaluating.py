@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from core.datasets.files import DatasetFiles, fetch_images
+from core.datasets.held_out import split
 from core.db import sessions
 from core.errors import InfrastructureError, LeaseLost, SlaeganError, from_code
 from core.evaluations import service
@@ -118,7 +119,9 @@ def _end(
 def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:
     cache_dir = settings().data_dir.absolute() / "cache"
     with sessions()() as session:
-        files = DatasetFiles.of(session, claim.dataset_id)
+        every = DatasetFiles.of(session, claim.dataset_id)
+    config = SlaeganConfig.model_validate(claim.config)
+    files, held_out = split(every, share=config.held_out)
     generator = work_dir / "generator.safetensors"
     store().fetch(claim.generator_key, generator)
     if sha256_of(generator) != claim.generator_sha256:
@@ -128,10 +131,12 @@ def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:
     return EvaluationSpec(
         generator=generator,
         images_dir=fetch_images(files, store(), cache_dir=cache_dir),
+        held_out_dir=None if held_out is None else fetch_images(held_out, store(), cache_dir=cache_dir),
         dataset_hash=files.content_hash,
-        config=SlaeganConfig.model_validate(claim.config),
+        config=config,
         protocol=claim.protocol,
         cache_dir=cache_dir,
         weights_dir=settings().weights_dir.absolute(),
         device="cpu" if settings().device == "cpu" else "cuda:0",
+        work_dir=work_dir,
     )

@@ -8,11 +8,13 @@ import signal
 from typing import TYPE_CHECKING
 
 from core.datasets.files import DatasetFiles, fetch_images
+from core.datasets.held_out import split
 from core.db import sessions
 from core.errors import DataFailed, LeaseLost, SlaeganError, StoreUnavailable, TrainerCrashed, from_code
 from core.files import sha256_of
 from core.jobs import lease
 from core.jobs.tables import Checkpoint
+from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import ErrorTick, FinishedTick, StoppedTick, TrainingSpec
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
@@ -67,8 +69,12 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         work_dir.mkdir(parents=True)
         config = SlaeganConfig.model_validate(attempt.config)
         with sessions()() as session:
-            files = DatasetFiles.of(session, attempt.dataset_id)
-        effects = TrainingEffects(attempt, config=config, image_count=files.count, work_dir=work_dir)
+            every = DatasetFiles.of(session, attempt.dataset_id)
+        files, held_out = split(every, share=config.held_out)
+        protocol = planned_protocol(
+            config, image_count=files.count, held_out=0 if held_out is None else held_out.count
+        )
+        effects = TrainingEffects(attempt, protocol=protocol, work_dir=work_dir)
         spec = _specify(attempt, config=config, files=files, work_dir=work_dir)
         child = Child("worker.train_process", spec, work_dir=work_dir, threads=settings().threads)
         try:

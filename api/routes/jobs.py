@@ -11,6 +11,8 @@ from fastapi.responses import PlainTextResponse
 from api.deps import BEARER, After, Cursor, Database, Limit, Tenant, position
 from core.broker import wake
 from core.datasets import service as datasets
+from core.datasets.files import DatasetFiles
+from core.datasets.held_out import split
 from core.jobs import queries, service
 from core.metrics import protocol
 from core.schemas.jobs import JobIn, JobOut, LogOut, LossOut, Point, Status
@@ -23,6 +25,9 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[BEARER])
 @router.post("", status_code=201, summary="Submit a training")
 def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
     datasets.hold(database, tenant_id=tenant, dataset_id=body.dataset_id)
+    split(
+        DatasetFiles.of(database, body.dataset_id), share=body.config.held_out
+    )  # refused now, not by the worker
     job = service.create(
         database,
         tenant_id=tenant,

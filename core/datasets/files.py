@@ -7,7 +7,7 @@ import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID, uuid4
 
 from sqlalchemy import select
@@ -27,14 +27,22 @@ if TYPE_CHECKING:
 IN_USE_S = 3600
 
 
+class StoredImage(NamedTuple):
+    """Where the store keeps a picture, and what is there."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+
+
 @dataclass(frozen=True)
 class DatasetFiles:
-    """Which pictures a dataset has, in order, and where the store keeps them."""
+    """Which pictures a dataset has, or a part of it, in order, and where the store keeps them."""
 
     dataset_id: UUID
     content_hash: str
-    images: tuple[tuple[str, str, int], ...]
-    """Storage key, sha256 and size in bytes of each picture."""
+    images: tuple[StoredImage, ...]
+    part: str = ""  # distinguishes the folders of a dataset's parts
 
     @classmethod
     def of(cls, session: Session, dataset_id: UUID) -> DatasetFiles:
@@ -45,7 +53,7 @@ class DatasetFiles:
             .where(DatasetImage.dataset_id == dataset_id)
             .order_by(DatasetImage.position)
         )
-        return cls(dataset_id, dataset.content_hash, tuple(row.tuple() for row in rows))
+        return cls(dataset_id, dataset.content_hash, tuple(StoredImage(*row) for row in rows))
 
     @property
     def count(self) -> int:
@@ -64,21 +72,21 @@ def fetch_images(files: DatasetFiles, store: Store, *, cache_dir: Path) -> Path:
         DataFailed: a stored picture is not what was stored.
     """
     home = cache_dir / "datasets"
-    folder = home / str(files.dataset_id)
+    folder = home / f"{files.dataset_id}{files.part}"
     if _is_whole(folder, files):
         os.utime(folder)  # When it was used last.
         return folder
     home.mkdir(parents=True, exist_ok=True)
-    _make_room(home, limit_bytes=settings().max_cache_bytes - sum(size for _, _, size in files.images))
+    _make_room(home, limit_bytes=settings().max_cache_bytes - sum(image.size_bytes for image in files.images))
     temporary = home / f".{uuid4().hex}"
     temporary.mkdir()
     try:
-        for position, (key, sha256, _) in enumerate(files.images):
+        for position, image in enumerate(files.images):
             target = temporary / _name(position)
-            store.fetch(key, target)
-            if sha256_of(target) != sha256:
+            store.fetch(image.key, target)
+            if sha256_of(target) != image.sha256:
                 raise DataFailed(
-                    f"The stored picture {key} is damaged: its sha256 is not {sha256}. Upload it again."
+                    f"The stored picture {image.key} is damaged: its sha256 is not {image.sha256}. Upload it again."
                 )
             fsync(target)
         fsync(temporary)
@@ -93,7 +101,7 @@ def _name(position: int) -> str:
 
 
 def _is_whole(folder: Path, files: DatasetFiles) -> bool:
-    wanted = {_name(position): size_bytes for position, (_, _, size_bytes) in enumerate(files.images)}
+    wanted = {_name(position): image.size_bytes for position, image in enumerate(files.images)}
     return wanted == _sizes(folder)
 
 

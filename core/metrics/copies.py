@@ -1,91 +1,30 @@
-"""Whether a generator repeats its training pictures: nearest neighbours by LPIPS.
+"""Whether a generator repeats its training pictures.
 
-Pictures are compared at 64 pixels, the side of the patches on which LPIPS was fitted, and with their mirror images.
-Shapes: N generated and M training pictures, H height, W width, D numbers that describe a picture.
+Shapes: N generated and M training pictures, H height, W width.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+from core.metrics.clusters import Clusters
+from core.metrics.nearest import SIDE, TOGETHER, Nearest
+from core.metrics.perception import apart, batch_size, look
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from core.metrics.nearest import TrainingPictures
     from core.training.perceptual import Lpips
 
-SIDE = 64
-_BATCH = 16
 # A training picture nearer to another than this share of the median distance is a second take of it.
 _DUPLICATE = 0.2
 _PERCENTILE, _SHARE = 0.05, 0.5
-
-
-class Nearest(NamedTuple):
-    """The nearest training picture of each picture."""
-
-    distance_N: Tensor  # LPIPS, float32
-    row_N: Tensor  # of the training picture, int64
-
-
-class TrainingPictures:
-    """Training pictures as points whose squared distances are LPIPS.
-
-    LPIPS sums w_l |u_l(a) - u_l(b)|^2 over layers and averages over positions, and its weights w are not negative: so
-    it is the squared Euclidean distance between all u_l times the root of w_l over the positions, one after another.
-
-    Args:
-        pictures_M3HW: uint8, at least one.
-        lpips: the distance; with the device to compute on.
-    """
-
-    def __init__(self, pictures_M3HW: Tensor, *, lpips: Lpips) -> None:
-        self._lpips = lpips
-        # Half of the memory; the rounding moves a distance by a millionth of the vectors' squared lengths.
-        parts = [self._points(part).bfloat16() for part in torch.split(pictures_M3HW, _BATCH)]
-        self._points_MD = torch.cat(parts)
-
-    @torch.inference_mode()
-    def _points(self, pictures_N3HW: Tensor) -> Tensor:
-        """Points ND float32 of uint8 pictures."""
-        x = pictures_N3HW.to(self._lpips.shift.device).float()
-        if x.shape[2] > SIDE:
-            x = F.interpolate(x, size=(SIDE, SIDE), mode="bilinear", antialias=True)
-        parts = []
-        for unit, head in zip(self._lpips.directions(x / 127.5 - 1), self._lpips.heads, strict=True):
-            positions = unit.shape[2] * unit.shape[3]
-            parts.append((unit.float() * (head / positions).sqrt()).flatten(1))
-        return torch.cat(parts, dim=1)
-
-    @torch.inference_mode()
-    def distances(self, pictures_N3HW: Tensor) -> Tensor:
-        """LPIPS of each picture, or of its mirror image where that is nearer, to each training picture.
-
-        Args:
-            pictures_N3HW: uint8.
-
-        Returns:
-            NM float32.
-        """
-        parts = []
-        for part in torch.split(pictures_N3HW, _BATCH):
-            points_2ND = torch.cat([self._points(part), self._points(part.flip(dims=(3,)))])
-            straight_NM, mirrored_NM = self._to_all(points_2ND).chunk(2)
-            parts.append(torch.minimum(straight_NM, mirrored_NM))
-        return torch.cat(parts)
-
-    def _to_all(self, points_ND: Tensor) -> Tensor:
-        length_N1 = points_ND.square().sum(dim=1, keepdim=True)
-        parts = []
-        for some_mD in torch.split(self._points_MD, _BATCH):
-            some = some_mD.float()
-            parts.append(length_N1 + some.square().sum(dim=1) - 2 * points_ND @ some.T)
-        return torch.cat(parts, dim=1).clamp_min(0)
-
-    def nearest(self, pictures_N3HW: Tensor) -> Nearest:
-        """The nearest training picture of each picture, as `distances` measures."""
-        return Nearest(*self.distances(pictures_N3HW).min(dim=1))
 
 
 def copy_threshold(distances_MM: Tensor) -> float:
@@ -128,26 +67,59 @@ class Copies:
     """
 
     def __init__(self, training: TrainingPictures, *, threshold: float, pictures: int) -> None:
-        self._training, self._threshold, self._missing = training, threshold, pictures
+        self._training, self.threshold, self.missing = training, threshold, pictures
+        self._waiting: list[tuple[Tensor, Tensor]] = []
         self._found: list[Nearest] = []
+        self._small: list[Tensor] = []
 
-    def add(self, pictures_N3HW: Tensor) -> None:
-        """Take the next pictures of the stream, uint8."""
-        some = pictures_N3HW[: self._missing]
-        if len(some) > 0:
-            self._found.append(self._training.nearest(some))
-            self._missing -= len(some)
+    def add(self, pictures_N3HW: Tensor, *, depths: Sequence[Tensor] | None = None) -> None:
+        """Take the next pictures of the stream, uint8; with their depths where they are known, at 64 pixels."""
+        some = pictures_N3HW[: self.missing]
+        if len(some) == 0:
+            return
+        self.missing -= len(some)
+        if depths is None:
+            straight_ND = self._training.points(some)
+        else:
+            straight_ND = self._training.points_of([features[: len(some)] for features in depths])
+        self._waiting.append((straight_ND, self._training.points(some.flip(dims=(3,)))))
+        self._small.append(_small(some))
+        if sum(len(straight) for straight, _ in self._waiting) >= TOGETHER:
+            self._search()
+
+    def _search(self) -> None:
+        straight, mirrored = (torch.cat(points) for points in zip(*self._waiting, strict=True))
+        self._waiting = []
+        self._found.append(Nearest(*self._training.distances_of(straight, mirrored).min(dim=1)))
 
     def nearest(self) -> Nearest:
         """The nearest training pictures of those that were looked at."""
+        if self._waiting:
+            self._search()
         distances, rows = zip(*self._found, strict=True)
         return Nearest(torch.cat(distances), torch.cat(rows))
+
+    def within_clusters(self, lpips: Lpips, *, pairs: int, seed: int) -> float | None:
+        """Intra-cluster LPIPS at 64 pixels of so many pairs; None where no two pictures share a cluster."""
+        clusters = Clusters(self.nearest().row_N, pairs=pairs, seed=seed)
+        together = torch.stack([clusters.first, clusters.second], dim=1).flatten()
+        parts = torch.split(torch.cat(self._small)[together], batch_size(lpips.shift.device))
+        distances = [apart(lpips, look(lpips, part, side=SIDE)) for part in parts if len(part)]
+        return clusters.mean(torch.cat([torch.zeros(0), *distances]))
 
     def metrics(self) -> dict[str, float]:
         """copy_rate, copy_threshold, and nearest_lpips: the median distance from the nearest training picture."""
         distance_N = self.nearest().distance_N
         return {
-            "copy_rate": copy_rate(distance_N, threshold=self._threshold),
-            "copy_threshold": self._threshold,
+            "copy_rate": copy_rate(distance_N, threshold=self.threshold),
+            "copy_threshold": self.threshold,
             "nearest_lpips": float(distance_N.median()),
         }
+
+
+def _small(pictures_N3HW: Tensor) -> Tensor:
+    """Uint8 pictures on the CPU, of at most 64 pixels."""
+    if pictures_N3HW.shape[2] > SIDE:
+        small = F.interpolate(pictures_N3HW.float(), size=(SIDE, SIDE), mode="bilinear", antialias=True)
+        pictures_N3HW = small.round_().clamp_(0, 255).to(torch.uint8)
+    return pictures_N3HW.cpu()

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
 from core.errors import ConfigurationFailed, NonFinite
-from core.files import atomic_path
-from core.metrics.copies import Copies, TrainingPictures, copy_threshold
-from core.metrics.extractors import extract, load_extractor
+from core.metrics.copies import Copies
+from core.metrics.features import Features
 from core.metrics.fid import fid, kid, precision_recall
-from core.metrics.lpips import Clusters, Diversity, between
+from core.metrics.generated import observe
+from core.metrics.neighbours import PAIRS, write_sheet
 from core.metrics.protocol import MetricProtocol, planned_protocol
+from core.metrics.real import RealPictures, load_real
 from core.schemas.ticks import EvaluationSpec, MetricsTick
-from core.training.data import load_pictures
-from core.training.perceptual import Lpips
 from core.training.snapshot import load_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from torch import Tensor
-    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-    from core.metrics.copies import Nearest
     from core.training.snapshot import DeployedGenerator
 
-
-_BATCH = 16  # pictures generated at once
+SHEET = "neighbours.png"
 
 
 def evaluate(spec: EvaluationSpec) -> MetricsTick:
@@ -51,71 +42,92 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
         DataFailed: the training pictures cannot be read.
         NonFinite: the generator or the extractor left the finite numbers.
     """
-    real_M3HW = load_pictures(
-        spec.images_dir,
-        resolution=spec.config.resolution,
-        fit=spec.config.fit,
-        cache_dir=spec.cache_dir,
-        dataset_hash=spec.dataset_hash,
-        check_stop=lambda: None,
+    training_M3HW, held_out_H3HW = load_real(spec)
+    protocol = _agreed(
+        spec, real=len(training_M3HW), held_out=0 if held_out_H3HW is None else len(held_out_H3HW)
     )
-    protocol = _agreed(spec, real=len(real_M3HW))
-    extractor = load_extractor(protocol, weights_dir=spec.weights_dir, device=spec.device)
-    real_MF = _real_features(spec, protocol, extractor=extractor, pictures_M3HW=real_M3HW)
+    features = Features(protocol, weights_dir=spec.weights_dir, device=spec.device)
+    real = RealPictures(
+        spec, protocol, features=features, training_M3HW=training_M3HW, held_out_H3HW=held_out_H3HW
+    )
+    real_MF = real.features()
     generator = load_generator(spec.generator, device=spec.device)
     _check_finite(generator)
-    lpips = Lpips(spec.weights_dir, device=spec.device)
-    diversity = Diversity(lpips, pictures=protocol.generated, pairs=protocol.lpips_pairs, seed=protocol.seed)
     copies = None
     if protocol.copies > 0:
-        copies = _copies(spec, protocol, lpips=lpips, pictures_M3HW=real_M3HW)
-    parts = []
-    for pictures_N3HW in _generated(generator, protocol):
-        parts.append(extract(extractor, pictures_N3HW))
-        diversity.add(pictures_N3HW.to(spec.device))
-        if copies is not None:
-            copies.add(pictures_N3HW)
-    generated_NF = torch.cat(parts)
-    distance = kid(
+        training, threshold = real.to_search()
+        copies = Copies(training, threshold=threshold, pictures=protocol.copies)
+    seen = observe(generator, protocol, features=features, copies=copies)
+    metrics = {
+        "fid": fid(seen.features_NF, real_MF),
+        **_kid(seen.features_NF, real_MF, protocol=protocol, suffix=""),
+        **precision_recall(seen.features_NF, real_MF)._asdict(),
+        "lpips": float(seen.distance_P.double().mean()),
+        **real.floors(),
+    }
+    held_out_HF = real.held_out_features()
+    if held_out_HF is not None:
+        metrics["fid_held_out"] = fid(seen.features_NF, held_out_HF)
+        metrics |= _kid(seen.features_NF, held_out_HF, protocol=protocol, suffix="_held_out")
+    picture = None
+    if copies is not None:
+        metrics |= copies.metrics()
+        intra = copies.within_clusters(features.lpips, pairs=protocol.lpips_pairs, seed=protocol.seed)
+        if intra is not None:
+            metrics["lpips_intra"] = intra
+        metrics |= _bank_hits(generator, copies, real=real, protocol=protocol)
+        if spec.work_dir is not None:
+            _write_sheet(spec.work_dir / SHEET, generator, copies, real=real, protocol=protocol)
+            picture = SHEET
+    return MetricsTick(metrics=metrics, protocol=protocol.model_dump(mode="json"), picture=picture)
+
+
+def _kid(generated_NF: Tensor, real_MF: Tensor, *, protocol: MetricProtocol, suffix: str) -> dict[str, float]:
+    found = kid(
         generated_NF,
         real_MF,
         subsets=protocol.kid_subsets,
-        subset_size=protocol.kid_subset_size,
+        subset_size=min(len(generated_NF), len(real_MF)) // 2,
         seed=protocol.seed,
     )
-    metrics = {
-        "fid": fid(generated_NF, real_MF),
-        "kid": distance.mean,
-        "kid_sd": distance.sd,
-        **precision_recall(generated_NF, real_MF)._asdict(),
-        "lpips": diversity.mean(),
-    }
-    if copies is not None:
-        metrics |= copies.metrics()
-        intra = _intra_cluster(generator, copies.nearest(), lpips=lpips, protocol=protocol)
-        if intra is not None:
-            metrics["lpips_intra"] = intra
-    return MetricsTick(metrics=metrics, protocol=protocol.model_dump(mode="json"))
+    return {f"kid{suffix}": found.mean, f"kid_sd{suffix}": found.sd}
 
 
-def _intra_cluster(
-    generator: DeployedGenerator, nearest: Nearest, *, lpips: Lpips, protocol: MetricProtocol
-) -> float | None:
-    """Intra-cluster LPIPS; the pictures of the pairs are made again, since no pass over them kept them."""
-    clusters = Clusters(nearest.row_N, pairs=protocol.lpips_pairs, seed=protocol.seed)
-    distances = [torch.zeros(0)]
-    for pair in zip(torch.split(clusters.first, _BATCH), torch.split(clusters.second, _BATCH), strict=True):
-        a, b = (
-            generator.pictures(some.tolist(), seed=protocol.seed, latents=protocol.latents) for some in pair
-        )
-        distances.append(between(a, b, lpips=lpips))
-    return clusters.mean(torch.cat(distances))
+def _bank_hits(
+    generator: DeployedGenerator, copies: Copies, *, real: RealPictures, protocol: MetricProtocol
+) -> dict[str, float]:
+    """How often the nearest training picture is one whose metadata the picture was drawn from."""
+    nearest_N = real.searched_rows[copies.nearest().row_N.cpu()]
+    drawn_NK = generator.bank_rows(range(len(nearest_N)), seed=protocol.seed, latents=protocol.latents)
+    if drawn_NK is None:
+        return {}
+    return {"bank_hit_rate": float((drawn_NK == nearest_N[:, None]).any(dim=1).double().mean())}
 
 
-def _agreed(spec: EvaluationSpec, *, real: int) -> MetricProtocol:
+def _write_sheet(
+    path: Path, generator: DeployedGenerator, copies: Copies, *, real: RealPictures, protocol: MetricProtocol
+) -> None:
+    """The pictures that are nearest to training pictures, of different ones where there are enough."""
+    nearest = copies.nearest()
+    order_N = nearest.distance_N.argsort().cpu()
+    taken: dict[int, int] = {}
+    for index in order_N.tolist():
+        taken.setdefault(int(nearest.row_N[index]), index)
+    chosen = list(taken.values())[:PAIRS]
+    rows_K = real.searched_rows[nearest.row_N[chosen].cpu()]
+    write_sheet(
+        path,
+        generator.pictures(chosen, seed=protocol.seed, latents=protocol.latents),
+        real.pictures_M3HW[rows_K],
+        distance_N=nearest.distance_N[chosen],
+        threshold=copies.threshold,
+    )
+
+
+def _agreed(spec: EvaluationSpec, *, real: int, held_out: int) -> MetricProtocol:
     """The planned protocol, if it is what this code, these libraries and these pictures would compute."""
     planned = MetricProtocol.model_validate(spec.protocol)
-    here = planned_protocol(spec.config, image_count=real)
+    here = planned_protocol(spec.config, image_count=real, held_out=held_out)
     if planned.extractor == here.extractor == "inception_v3":
         # Which weights lie here is for load_extractor to find out: it takes the planned ones or none.
         here = here.model_copy(update={"weights_sha256": planned.weights_sha256})
@@ -133,69 +145,9 @@ def _agreed(spec: EvaluationSpec, *, real: int) -> MetricProtocol:
     return planned
 
 
-def _generated(generator: DeployedGenerator, protocol: MetricProtocol) -> Iterator[Tensor]:
-    for start in range(0, protocol.generated, _BATCH):
-        count = min(_BATCH, protocol.generated - start)
-        yield generator.sample(seed=protocol.seed, start=start, count=count, latents=protocol.latents)
-
-
 def _check_finite(generator: DeployedGenerator) -> None:
     for name, value in generator.network.state_dict().items():
         if not value.isfinite().all():
             raise NonFinite(
                 f"The generator's {name} holds numbers that are not finite; it draws nothing.", name=name
             )
-
-
-def _real_features(
-    spec: EvaluationSpec,
-    protocol: MetricProtocol,
-    *,
-    extractor: FeatureExtractorBase,
-    pictures_M3HW: Tensor,
-) -> Tensor:
-    """Features of the training pictures."""
-    names = {"extractor", "weights_sha256", "layer", "resize", "precision", "resolution", "real_preparation"}
-    return _cached("features", spec, protocol, names, lambda: extract(extractor, pictures_M3HW))
-
-
-def _copies(spec: EvaluationSpec, protocol: MetricProtocol, *, lpips: Lpips, pictures_M3HW: Tensor) -> Copies:
-    rows = torch.linspace(0, len(pictures_M3HW) - 1, protocol.copies_real).round().long()
-    some_M3HW = pictures_M3HW[rows]
-    training = TrainingPictures(some_M3HW, lpips=lpips)
-    names = {
-        "lpips",
-        "lpips_weights_sha256",
-        "copies_resize",
-        "copies_real",
-        "resolution",
-        "real_preparation",
-    }
-    among_MM = _cached("distances", spec, protocol, names, lambda: training.distances(some_M3HW))
-    return Copies(training, threshold=copy_threshold(among_MM), pictures=protocol.copies)
-
-
-def _cached(
-    kind: str, spec: EvaluationSpec, protocol: MetricProtocol, names: set[str], compute: Callable[[], Tensor]
-) -> Tensor:
-    """What depends on the training pictures and some of the protocol alone, from where it was kept before.
-
-    Args:
-        kind: of what is kept, the beginning of its file's name.
-        spec: names the cache and the dataset.
-        protocol: of the evaluation.
-        names: of its fields that matter.
-        compute: makes it anew.
-    """
-    facts = protocol.model_dump_json(include=names)
-    name = hashlib.sha256(f"{spec.dataset_hash} {facts}".encode()).hexdigest()
-    cached = spec.cache_dir / f"{kind}-{name}.safetensors"
-    if cached.is_file():
-        try:
-            return load_file(cached)[kind]
-        except SafetensorError:
-            cached.unlink(missing_ok=True)  # a damaged cache is made again
-    found = compute()
-    with atomic_path(cached) as temporary:
-        save_file({kind: found.contiguous()}, temporary)
-    return found

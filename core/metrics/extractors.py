@@ -12,7 +12,7 @@ import torch
 from torch_fidelity.utils import create_feature_extractor
 
 from core.errors import NonFinite, WeightsMissing
-from core.metrics.networks import register
+from core.metrics.networks import VGG16_NAME, register
 from core.weights import CATALOGUE, weights_path
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class _Registered(NamedTuple):
 
 _REGISTERED: dict[Extractor, _Registered] = {
     "inception_v3": _Registered("inception-v3-compat", ("2048", LOGITS)),
-    "vgg16": _Registered("slaegan-vgg16-relu5_3", ("relu5_3",)),
+    "vgg16": _Registered(VGG16_NAME, ("relu5_3",)),
     "alexnet": _Registered("slaegan-alexnet-relu5", ("relu5",)),
     "clip_vit_b_32": _Registered("clip-vit-b-32", ("clip",)),
     "clip_vit_b_16": _Registered("clip-vit-b-16", ("clip",)),

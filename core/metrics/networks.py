@@ -145,8 +145,9 @@ class DinoV2Large(DinoV2Small):
 
 
 # torch-fidelity's own "vgg16" is another layer of another network file.
+VGG16_NAME = "slaegan-vgg16-relu5_3"
 OWN: dict[str, type[OwnExtractor]] = {
-    "slaegan-vgg16-relu5_3": Vgg16Relu53,
+    VGG16_NAME: Vgg16Relu53,
     "slaegan-alexnet-relu5": AlexNetRelu5,
     "slaegan-dinov2-vits14": DinoV2Small,
     "slaegan-dinov2-vitb14": DinoV2Base,

@@ -27,6 +27,10 @@ _PREPARATION: dict[Fit, Preparation] = {
     "pad": "all training pictures, padded with white, Lanczos, block means first where 8 times smaller",
     "squash": "all training pictures, squashed, Lanczos, block means first where 8 times smaller",
 }
+_MODES: dict[str, Literal["deployed", "batch statistics of 16 pictures"]] = {
+    "deployed": "deployed",
+    "batch_statistics": "batch statistics of 16 pictures",
+}
 Layer = Literal[
     "relu5_3, mean over space", "relu5, mean over space", "2048", "image embedding", "class token, normalised"
 ]
@@ -74,22 +78,25 @@ class MetricProtocol(Frozen):
     weights_sha256: str
     layer: Layer
     resize: Resize
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16"]  # of VGG-16's features, LPIPS's too; and of AlexNet's
     resolution: int
     real: int
+    held_out: int  # pictures that were kept from the training
     real_preparation: Preparation
     generated: int
-    generator_mode: Literal["deployed"] = "deployed"
-    latents: Literal["mix", "plain"]
+    generator_mode: Literal["deployed", "batch statistics of 16 pictures"]
+    latents: Literal["mix", "bank", "plain"]
     seed: int
     kid_subsets: int
     kid_subset_size: int
     kid_kernel: Literal["polynomial: degree 3, gamma 1/width, coefficient 1"] = (
         "polynomial: degree 3, gamma 1/width, coefficient 1"
     )
-    lpips: Literal["vgg16 v0.1, fp32"] = "vgg16 v0.1, fp32"
+    lpips: Literal["vgg16 v0.1, to 224x224 where larger, bilinear, antialiased"] = (
+        "vgg16 v0.1, to 224x224 where larger, bilinear, antialiased"
+    )
     lpips_weights_sha256: str = VGG16_SHA256
-    lpips_pairs: int
+    lpips_pairs: int  # the first picture with the second, the third with the fourth, and so on
     precision_recall: Literal["3rd neighbour"] = "3rd neighbour"
     # So many generated pictures, the first ones, are compared with so many training pictures, evenly chosen.
     copies: int
@@ -125,12 +132,13 @@ def resolve(config: EvaluationConfig, *, weights_dir: Path) -> EvaluationConfig:
     return config.model_copy(update=chosen)
 
 
-def planned_protocol(config: SlaeganConfig, *, image_count: int) -> MetricProtocol:
+def planned_protocol(config: SlaeganConfig, *, image_count: int, held_out: int = 0) -> MetricProtocol:
     """The protocol under which a job's snapshots will be evaluated.
 
     Args:
         config: of the job, its evaluation part resolved.
-        image_count: pictures in the dataset.
+        image_count: pictures to train on.
+        held_out: pictures that are kept from the training.
 
     Raises:
         ConfigurationFailed: an "auto" was left, weights without a hash, or the pictures are too few for KID.
@@ -162,17 +170,26 @@ def planned_protocol(config: SlaeganConfig, *, image_count: int) -> MetricProtoc
         precision=evaluation.precision if evaluation.precision in features.precisions else "fp32",
         resolution=config.resolution,
         real=image_count,
+        held_out=held_out,
         real_preparation=_PREPARATION[config.fit],
         generated=evaluation.generated,
-        latents="mix" if config.metadata else "plain",
+        generator_mode=_MODES[evaluation.generator_mode],
+        latents=_latents(config),
         seed=evaluation.seed,
         kid_subsets=KID_SUBSETS,
         kid_subset_size=min(image_count, evaluation.generated) // 2,
-        lpips_pairs=min(evaluation.lpips_pairs, evaluation.generated - 1),
+        lpips_pairs=min(evaluation.lpips_pairs, evaluation.generated // 2),
         copies=min(evaluation.copies, evaluation.generated),
         copies_real=min(MAX_COPIES_REAL, image_count),
         torch_fidelity=version("torch-fidelity"),
     )
+
+
+def _latents(config: SlaeganConfig) -> Literal["mix", "bank", "plain"]:
+    asked = config.evaluation.latents
+    if asked == "auto":
+        return "mix" if config.metadata else "plain"
+    return asked
 
 
 def _computes_bf16_natively() -> bool:

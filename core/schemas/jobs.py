@@ -49,8 +49,10 @@ class JobIn(BaseModel):
 
 
 METRICS = (
-    *("fid", "kid", "kid_sd", "precision", "recall"),
-    *("lpips", "lpips_intra", "copy_rate", "copy_threshold", "nearest_lpips"),
+    *("fid", "kid", "kid_sd", "fid_held_out", "kid_held_out", "kid_sd_held_out", "precision", "recall"),
+    *("lpips", "lpips_intra", "copy_rate", "copy_threshold", "nearest_lpips", "bank_hit_rate"),
+    *("inception_score", "inception_score_sd"),
+    *("floor_fid_mirror", "floor_kid_mirror", "floor_fid_halves", "floor_kid_halves", "floor_lpips"),
 )
 
 
@@ -62,6 +64,11 @@ class Point(BaseModel):
     fid: float | None = None
     kid: float | None = None
     kid_sd: float | None = None
+    fid_held_out: float | None = Field(
+        None, description="Against the pictures that were kept from the training, where the job kept some"
+    )
+    kid_held_out: float | None = None
+    kid_sd_held_out: float | None = None
     precision: float | None = Field(None, description="Share of generated pictures that look real")
     recall: float | None = Field(None, description="Share of real pictures that the generator covers")
     lpips: float | None = Field(None, description="Diversity: of random pairs of generated pictures")
@@ -74,6 +81,25 @@ class Point(BaseModel):
     copy_threshold: float | None = Field(None, description="LPIPS; a property of the dataset")
     nearest_lpips: float | None = Field(
         None, description="Median distance of generated pictures from their nearest training pictures"
+    )
+    bank_hit_rate: float | None = Field(
+        None,
+        description="Share of generated pictures whose nearest training picture is one that their metadata came from",
+    )
+    inception_score: float | None = Field(
+        None, description="Where the extractor is Inception v3; higher is better"
+    )
+    inception_score_sd: float | None = None
+    floor_fid_mirror: float | None = Field(
+        None, description="FID of the training set's mirror images against it"
+    )
+    floor_kid_mirror: float | None = None
+    floor_fid_halves: float | None = Field(
+        None, description="FID of one random half of the training set against the other"
+    )
+    floor_kid_halves: float | None = None
+    floor_lpips: float | None = Field(
+        None, description="Diversity of the training set: of random pairs of it"
     )
     protocol_hash: str
     protocol: dict[str, Any]

@@ -52,6 +52,8 @@ class EvaluationSpec(Frozen):
     cache_dir: Path = Field(description="Shared by jobs: features of the real pictures, by content hash")
     weights_dir: Path
     device: str = Field(description="cpu or cuda:0")
+    held_out_dir: Path | None = Field(None, description="Pictures that were kept from the training")
+    work_dir: Path | None = Field(None, description="Where to leave the sheet of nearest neighbours")
 
 
 class FactsTick(Frozen):
@@ -110,6 +112,9 @@ class MetricsTick(Frozen):
     tick: Literal["metrics"] = "metrics"
     metrics: dict[str, float]
     protocol: dict[str, Any]
+    picture: str | None = Field(
+        None, description="A sheet of generated pictures beside the nearest real ones"
+    )
 
 
 class FinishedTick(Frozen):

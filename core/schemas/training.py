@@ -49,8 +49,21 @@ class EvaluationConfig(Frozen):
         "resolved when the job is submitted. All other extractors always compute in fp32",
     )
     generated: int = Field(2_000, ge=16, le=50_000, description="Pictures generated for FID and KID")
+    generator_mode: Literal["deployed", "batch_statistics"] = Field(
+        "deployed",
+        description="deployed: as it is served, a picture by itself; batch_statistics: batch normalisation by the "
+        "pictures that are made together, as in the papers' evaluations",
+    )
+    latents: Literal["auto", "mix", "bank", "plain"] = Field(
+        "auto",
+        description="Where the generator's metadata comes from: mixes of two training pictures', one's, or none. "
+        "auto: mix, without metadata plain",
+    )
     lpips_pairs: int = Field(
-        200, ge=8, le=20_000, description="Random pairs of generated pictures for LPIPS diversity"
+        200,
+        ge=8,
+        le=20_000,
+        description="Pairs of generated pictures for LPIPS diversity, at most half of them",
     )
     copies: int = Field(
         500,
@@ -104,6 +117,13 @@ class SlaeganConfig(Frozen):
     version: Literal[1] = 1
     resolution: Literal[64, 128, 256, 512, 1024] = Field(
         256, description="Side of the square pictures, in pixels"
+    )
+    held_out: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Share of the pictures kept from the training, chosen by their hashes, to judge by: FID and KID "
+        "against pictures never seen are reported beside those against the training set",
     )
     fit: Fit = Field(
         "crop",
@@ -238,6 +258,15 @@ class SlaeganConfig(Frozen):
     def _adapts_something(self) -> Self:
         if self.adaptive_target is not None and not self.augmentation:
             raise ValueError("adaptive_target needs at least one kind of augmentation")
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_latents_need(self) -> Self:
+        if self.evaluation.latents in {"mix", "bank"} and not self.metadata:
+            raise ValueError(
+                f"evaluation.latents {self.evaluation.latents!r} takes training pictures' metadata, and metadata is "
+                "off: say plain or auto"
+            )
         return self
 
 

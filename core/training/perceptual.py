@@ -15,7 +15,7 @@ from core.models.vgg import vgg16_features
 from core.weights import ensure_vgg16
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 # ImageNet's mean and deviation, for pictures in [-1, 1] instead of [0, 1].
@@ -45,6 +45,9 @@ class Lpips(nn.Module):
     ) -> None:
         super().__init__()
         self.features = vgg16_features(weights_dir)
+        for layer in self.features:
+            if isinstance(layer, nn.ReLU):
+                layer.inplace = True  # what a convolution gives is needed nowhere else
         with safe_open(ensure_vgg16(weights_dir), framework="pt") as tensors:
             heads = [tensors.get_tensor(f"lpips.lin{index}.weight") for index in range(len(_TAPS))]
         self.dtype = dtype
@@ -65,9 +68,14 @@ class Lpips(nn.Module):
         Yields:
             NCHW features in the module's type.
         """
-        yield from (_unit(features)[0] for features in self._depths(pictures_N3HW))
+        yield from map(direction, self.depths(pictures_N3HW))
 
-    def _depths(self, pictures_N3HW: Tensor) -> Iterator[Tensor]:
+    def depths(self, pictures_N3HW: Tensor) -> Iterator[Tensor]:
+        """Features of five depths, NCHW in the module's type; the last is VGG-16's relu5_3.
+
+        Args:
+            pictures_N3HW: in [-1, 1], any float type, at least 16 pixels a side.
+        """
         x = ((pictures_N3HW - self.shift) / self.scale).to(self.dtype, memory_format=torch.channels_last)
         for index, layer in enumerate(self.features):
             x = layer(x)
@@ -76,9 +84,14 @@ class Lpips(nn.Module):
 
     def against(self, pictures_N3HW: Tensor, targets: list[Tensor]) -> Tensor:
         """Distances of pictures to targets whose `directions` are known, one number a picture, float32."""
-        total = torch.zeros(pictures_N3HW.shape[0], device=pictures_N3HW.device)
-        for features, target, head in zip(self._depths(pictures_N3HW), targets, self.heads, strict=True):
+        return self.between(self.depths(pictures_N3HW), targets)
+
+    def between(self, depths: Iterable[Tensor], targets: list[Tensor]) -> Tensor:
+        """As `against`, of pictures whose `depths` are known."""
+        total: Tensor | float = 0.0
+        for features, target, head in zip(depths, targets, self.heads, strict=True):
             total = total + _Distance.apply(features, target, head)
+        assert isinstance(total, torch.Tensor), "there are five depths"
         return total
 
     def forward(self, a_N3HW: Tensor, b_N3HW: Tensor) -> Tensor:
@@ -86,8 +99,13 @@ class Lpips(nn.Module):
         return self.against(a_N3HW, list(self.directions(b_N3HW)))
 
 
+def direction(features_NCHW: Tensor) -> Tensor:
+    """Scale each position's features to length one, as the package does."""
+    return _unit(features_NCHW)[0]
+
+
 def _unit(features_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale each position's features to length one, as the package does; also their lengths, N1HW float32."""
+    """The directions, and the lengths, N1HW float32."""
     # 1e-20 under the root changes no value and keeps the gradient of a position that is dead in all channels.
     square = features_NCHW.square().sum(dim=1, keepdim=True, dtype=torch.float32)
     length_N1HW = (square + _EPS**2).sqrt()

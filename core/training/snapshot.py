@@ -6,6 +6,7 @@ Shapes: N pictures, Z latent numbers, M rows of the bank, F metadata features.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from core.schemas.training import SlaeganConfig
 from core.training.metadata import MetadataBank, mixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 Latents = Literal["mix", "bank", "plain"]
@@ -76,14 +77,37 @@ class DeployedGenerator:
             some = list(indices[first : first + _SAMPLE_BATCH])
             # One picture takes other kernels than many, and would differ in its last bits.
             padded = some * 2 if len(some) == 1 else some
-            latent_NZ, noises = self._draw(padded, seed=seed, latents=latents)
+            latent_NZ, noises, _ = self._draw(padded, seed=seed, latents=latents)
             full_N3HW, _ = self.network(latent_NZ, noises)
             pixels = ((full_N3HW + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
             parts.append(pixels[: len(some)].cpu().contiguous())
         return torch.cat(parts)
 
-    def _draw(self, indices: list[int], *, seed: int, latents: Latents) -> tuple[Tensor, list[Tensor]]:
-        """Latents and noise planes, drawn on the CPU so that they are the same on every device."""
+    def bank_rows(self, indices: Sequence[int], *, seed: int, latents: Latents = "mix") -> Tensor | None:
+        """Which rows of the bank the pictures of some indices were drawn from; N1, of mixes N2, int64.
+
+        None where the bank has no part in them.
+        """
+        return self._draw(indices, seed=seed, latents=latents)[2]
+
+    @contextmanager
+    def batch_statistics(self) -> Iterator[None]:
+        """Within it, BN uses the statistics of the pictures that are made together, as the papers' generators do."""
+        layers = [layer for layer in self.network.modules() if isinstance(layer, nn.BatchNorm2d)]
+        for layer in layers:
+            layer.track_running_stats = False  # those that it has stay as they are
+            layer.train()
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.track_running_stats = True
+                layer.eval()
+
+    def _draw(
+        self, indices: Sequence[int], *, seed: int, latents: Latents
+    ) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """Latents, noise planes, and rows of the bank, drawn on the CPU so that they are the same on every device."""
         sides = self.network.noise_sides()
         sources = [np.random.Generator(np.random.Philox(key=[seed, index])) for index in indices]
         noise_NZ = torch.from_numpy(np.stack([s.standard_normal(LATENT, dtype=np.float32) for s in sources]))
@@ -93,17 +117,19 @@ class DeployedGenerator:
             )
             for side in sides
         ]
-        metadata_NF = None
+        metadata_NF = rows_N2 = None
         if self._metadata_MF is not None and latents != "plain":
             count = self._metadata_MF.shape[0]
-            a_N, b_N = torch.from_numpy(np.stack([s.integers(count, size=2) for s in sources], axis=1))
+            rows_N2 = torch.from_numpy(np.stack([s.integers(count, size=2) for s in sources]))
             share_N = torch.tensor([s.random() for s in sources], dtype=torch.float32)
-            metadata_NF = self._metadata_MF[a_N]
+            metadata_NF = self._metadata_MF[rows_N2[:, 0]]
             if latents == "mix":
-                metadata_NF = mixed(metadata_NF, self._metadata_MF[b_N], share_N)
+                metadata_NF = mixed(metadata_NF, self._metadata_MF[rows_N2[:, 1]], share_N)
+            else:
+                rows_N2 = rows_N2[:, :1]
             metadata_NF = metadata_NF.to(self._device)
         latent_NZ = self.network.latent(noise_NZ.to(self._device), metadata_NF)
-        return latent_NZ, [plane.to(self._device) for plane in planes]
+        return latent_NZ, [plane.to(self._device) for plane in planes], rows_N2
 
 
 @torch.no_grad()

@@ -68,6 +68,12 @@ def test_weights_of_an_extractor_must_be_there_and_are_named_on_the_job(owner: P
     assert job["config"]["evaluation"]["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
+def test_a_share_that_leaves_too_few_pictures_is_refused(owner: Person) -> None:
+    body = {"dataset_id": story.upload(owner), "config": {"held_out": 0.5}}
+    told = problem(owner.post("/v1/jobs", json=body), 422, "invalid")
+    assert "both must be at least 4" in told["detail"]
+
+
 WRONG_BODIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no dataset": ({"dataset_id": None}, ["body.dataset_id"]),
     "no power of two": ({"config": {"resolution": 100}}, ["body.config.resolution"]),

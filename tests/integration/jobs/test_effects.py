@@ -11,6 +11,7 @@ from core.db import sessions
 from core.errors import LeaseLost, StoreUnavailable
 from core.jobs import lease
 from core.jobs.tables import Checkpoint, Job, LogLine
+from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import PreparingTick, ProgressTick, StateTick, Tick
 from core.schemas.training import EvaluationConfig, SlaeganConfig
 from core.settings import settings
@@ -58,7 +59,7 @@ def lines(db: Sessions) -> list[str]:
 
 def effects_of(attempt: Attempt, work_dir: Path) -> TrainingEffects:
     config = SlaeganConfig(resolution=64, evaluation=EvaluationConfig(extractor="vgg16", precision="fp32"))
-    return TrainingEffects(attempt, config=config, image_count=4, work_dir=work_dir)
+    return TrainingEffects(attempt, protocol=planned_protocol(config, image_count=4), work_dir=work_dir)
 
 
 def progress(images_seen: int) -> ProgressTick:

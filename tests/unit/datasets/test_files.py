@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from core.datasets.files import DatasetFiles, fetch_images
+from core.datasets.files import DatasetFiles, StoredImage, fetch_images
 from core.errors import DataFailed
 from core.settings import settings
 from core.storage import LocalStore
@@ -43,7 +43,7 @@ def stored(store: LocalStore, folder: Path, *, count: int = 4) -> DatasetFiles:
         (folder / "picture").write_bytes(data)
         key = f"datasets/{dataset_id}/{name}"
         store.put(key, folder / "picture")
-        images.append((key, hashlib.sha256(data).hexdigest(), len(data)))
+        images.append(StoredImage(key, hashlib.sha256(data).hexdigest(), len(data)))
     return DatasetFiles(dataset_id, "hash", tuple(images))
 
 

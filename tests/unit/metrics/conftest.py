@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from core.metrics.evaluate import evaluate
 from core.metrics.protocol import planned_protocol
 from core.models.slaegan import Generator
-from core.schemas.ticks import EvaluationSpec
+from core.schemas.ticks import EvaluationSpec, MetricsTick
 from core.schemas.training import EvaluationConfig, SlaeganConfig
 from core.training.metadata import MetadataBank
 from core.training.snapshot import DeployedGenerator, write_generator
@@ -52,3 +53,9 @@ def evaluation_spec(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path)
         weights_dir=weights_dir,
         device="cpu",
     )
+
+
+@pytest.fixture(scope="session")
+def result(evaluation_spec: EvaluationSpec) -> MetricsTick:
+    """What an evaluation finds of it."""
+    return evaluate(evaluation_spec)

@@ -30,7 +30,12 @@ def test_the_weights_of_submission_are_those_of_every_evaluation(
     config = evaluation_spec.config.model_copy(update={"evaluation": resolve(asked, weights_dir=tmp_path)})
     protocol = planned_protocol(config, image_count=6).model_dump(mode="json")
     spec = evaluation_spec.model_copy(
-        update={"config": config, "protocol": protocol, "weights_dir": tmp_path}
+        update={
+            "config": config,
+            "protocol": protocol,
+            "weights_dir": tmp_path,
+            "cache_dir": tmp_path / "cache",
+        }
     )
     found = evaluate(spec)
     assert found.protocol == protocol

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from core.schemas.ticks import EvaluationSpec, MetricsTick
 
 
-@pytest.fixture(scope="module")
-def result(evaluation_spec: EvaluationSpec) -> MetricsTick:
-    return evaluate(evaluation_spec)
-
-
 def features_files(spec: EvaluationSpec) -> list[Path]:
     return list(spec.cache_dir.glob("features-*.safetensors"))
 
@@ -57,10 +52,9 @@ def test_the_numbers_are_those_computed_by_hand(evaluation_spec: EvaluationSpec,
     expected = kid(ours, theirs, subsets=100, subset_size=3, seed=0)
     assert result.metrics["kid"] == pytest.approx(expected.mean, rel=1e-4)
     assert result.metrics["kid_sd"] == pytest.approx(expected.sd, rel=1e-4)
-    chosen = torch.randperm(15, generator=torch.Generator().manual_seed(0))[:8]
     scaled = generated / 127.5 - 1
     with torch.inference_mode():
-        distances = Lpips(spec.weights_dir)(scaled[chosen], scaled[chosen + 1])
+        distances = Lpips(spec.weights_dir)(scaled[0::2], scaled[1::2])
     assert result.metrics["lpips"] == pytest.approx(float(distances.mean()), rel=1e-4)
     assert result.metrics["precision"] == precision_recall(ours, theirs).precision
     assert result.metrics["recall"] == precision_recall(ours, theirs).recall
@@ -113,7 +107,7 @@ def test_precision_is_a_protocol_of_its_own(evaluation_spec: EvaluationSpec, res
     found = evaluate(evaluation_spec.model_copy(update={"config": config, "protocol": protocol}))
     assert len(features_files(evaluation_spec)) == 2
     assert found.metrics["fid"] == pytest.approx(result.metrics["fid"], rel=0.05)
-    assert found.metrics["lpips"] == pytest.approx(result.metrics["lpips"], rel=1e-5)
+    assert found.metrics["lpips"] == pytest.approx(result.metrics["lpips"], abs=0.002)
 
 
 def test_the_search_for_copies_can_be_left_out(evaluation_spec: EvaluationSpec, result: MetricsTick) -> None:
@@ -121,7 +115,8 @@ def test_the_search_for_copies_can_be_left_out(evaluation_spec: EvaluationSpec, 
     config = evaluation_spec.config.model_copy(update={"evaluation": evaluation})
     protocol = planned_protocol(config, image_count=6).model_dump(mode="json")
     found = evaluate(evaluation_spec.model_copy(update={"config": config, "protocol": protocol}))
-    assert set(found.metrics) == {"fid", "kid", "kid_sd", "precision", "recall", "lpips"}
+    of_copies = {"copy_rate", "copy_threshold", "nearest_lpips", "lpips_intra", "bank_hit_rate"}
+    assert set(found.metrics) == set(result.metrics) - of_copies
     assert found.metrics == pytest.approx({name: result.metrics[name] for name in found.metrics})
 
 

@@ -23,7 +23,7 @@ def config(**evaluation: Any) -> SlaeganConfig:
 
 def test_hash_is_stable_over_processes_and_order() -> None:
     protocol = planned_protocol(config(), image_count=143).model_copy(update={"torch_fidelity": "0.4.0"})
-    assert protocol.hash() == "7b861d8ec59234cecbcbdd39f956f4a21aabe153a025f2026a84ff224a75ec04"
+    assert protocol.hash() == "a66018d175dfc6aa318bf3f10a52ff7393cf26f2f56d826755b5d306eebd98b9"
     turned = dict(reversed(protocol.model_dump(mode="json").items()))
     assert MetricProtocol.model_validate(turned).hash() == protocol.hash()
 
@@ -49,6 +49,8 @@ def other_value(value: int | str) -> int | str:
         ("precision", "bf16"),
         ("extractor", "inception_v3"),
         ("lpips_pairs", 99),
+        ("latents", "bank"),
+        ("generator_mode", "batch_statistics"),
     ],
 )
 def test_every_setting_changes_the_hash(name: str, value: Any) -> None:
@@ -66,7 +68,16 @@ def test_facts_of_the_job_change_the_hash() -> None:
     ]
     others = [plain.model_copy(update=change) for change in changes]
     hashes = {planned_protocol(other, image_count=143).hash() for other in [plain, *others]}
-    assert len(hashes | {planned_protocol(plain, image_count=142).hash()}) == 6
+    hashes |= {planned_protocol(plain, image_count=142).hash()}
+    hashes |= {planned_protocol(plain, image_count=143, held_out=4).hash()}
+    assert len(hashes) == 7
+
+
+def test_latents_without_metadata_are_plain() -> None:
+    without = SlaeganConfig(metadata=False, evaluation=config().evaluation)
+    assert planned_protocol(without, image_count=143).latents == "plain"
+    with pytest.raises(ValidationError, match="metadata is off"):
+        SlaeganConfig(metadata=False, evaluation=EvaluationConfig(latents="bank"))
 
 
 def test_kid_subsets_are_half_the_smaller_set() -> None:
@@ -75,9 +86,9 @@ def test_kid_subsets_are_half_the_smaller_set() -> None:
     assert planned_protocol(config(), image_count=4).kid_subset_size == 2
 
 
-def test_pairs_are_no_more_than_neighbours() -> None:
+def test_pairs_take_half_of_the_pictures_each() -> None:
     protocol = planned_protocol(config(generated=16, lpips_pairs=200), image_count=143)
-    assert protocol.lpips_pairs == 15
+    assert protocol.lpips_pairs == 8
 
 
 def test_inception_is_always_fp32_and_names_its_weights() -> None:

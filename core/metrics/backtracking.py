@@ -1,0 +1,91 @@
+"""Backtracking: how near a generator comes to given pictures, when its latents are optimised for that.
+
+Table 5 of the SLAE-GAN paper reports it, after FastGAN (section 4.1 there): a generator that has learnt the variety
+of a set reaches pictures of it that it was never shown; one that merely repeats pictures does not.
+Shapes: N pictures, Z latent numbers, H height, W width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from core.errors import NonFinite
+from core.models.slaegan import LATENT
+
+if TYPE_CHECKING:
+    from core.training.perceptual import Lpips
+    from core.training.snapshot import DeployedGenerator
+
+LEARNING_RATE = 0.1
+SQUARE_WEIGHT = 0.2
+_BATCH = 8
+
+
+class Reached(NamedTuple):
+    """How near the generator came to each picture."""
+
+    lpips_N: Tensor  # of the whole pictures, float32 on the CPU
+    pictures_N3HW: Tensor  # what it drew in the end, uint8 on the CPU
+
+
+def backtrack(
+    generator: DeployedGenerator, targets_N3HW: Tensor, *, lpips: Lpips, steps: int, seed: int
+) -> Reached:
+    """Optimise a latent for each picture, by Adam from a random draw of the noise, its noise planes held.
+
+    The loss is LPIPS + 0.2 times the mean square difference, in [-1, 1], both of pictures halved by means of 2x2.
+    Pictures do not influence each other: each has a draw of its own by its place.
+
+    Args:
+        generator: on the device to compute on.
+        targets_N3HW: uint8, of the generator's resolution.
+        lpips: on the same device.
+        steps: of Adam.
+        seed: of the draws.
+
+    Raises:
+        NonFinite: the generator or the loss left the finite numbers.
+    """
+    parts = [
+        _some(generator, some, first=first, lpips=lpips, steps=steps, seed=seed)
+        for first, some in zip(
+            range(0, len(targets_N3HW), _BATCH), torch.split(targets_N3HW, _BATCH), strict=True
+        )
+    ]
+    distances, pictures = zip(*parts, strict=True)
+    return Reached(torch.cat(distances), torch.cat(pictures))
+
+
+def _some(
+    generator: DeployedGenerator, targets_N3HW: Tensor, *, first: int, lpips: Lpips, steps: int, seed: int
+) -> Reached:
+    network, device = generator.network, lpips.shift.device
+    sources = [
+        torch.Generator().manual_seed(seed + 1_000_003 * (first + i)) for i in range(len(targets_N3HW))
+    ]
+    latent_NZ = torch.cat([torch.randn(1, LATENT, generator=source) for source in sources])
+    latent_NZ = latent_NZ.to(device).requires_grad_()
+    drawn = [network.draw_noises(torch.zeros(1, 1), generator=source) for source in sources]
+    noises = [torch.cat(planes).to(device) for planes in zip(*drawn, strict=True)]
+    target_N3HW = targets_N3HW.to(device) / 127.5 - 1
+    halved_N3HW = F.avg_pool2d(target_N3HW, 2)
+    with torch.no_grad():
+        directions = list(lpips.directions(halved_N3HW))
+    adam = torch.optim.Adam([latent_NZ], lr=LEARNING_RATE)
+    for _ in range(steps):
+        picture_N3HW = F.avg_pool2d(network(latent_NZ, noises)[0], 2)
+        square_N = (picture_N3HW - halved_N3HW).square().mean(dim=(1, 2, 3))
+        loss = (lpips.against(picture_N3HW, directions) + SQUARE_WEIGHT * square_N).sum()
+        if not loss.isfinite():
+            raise NonFinite("Backtracking left the finite numbers.")
+        adam.zero_grad()
+        torch.autograd.backward(loss)
+        adam.step()
+    with torch.no_grad():
+        pixels = ((network(latent_NZ, noises)[0] + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
+        distance_N = lpips(pixels / 127.5 - 1, target_N3HW)
+    return Reached(distance_N.float().cpu(), pixels.cpu())

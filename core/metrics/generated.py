@@ -1,0 +1,77 @@
+"""One pass over generated pictures, which serves every metric; no picture is kept, and none is written.
+
+Shapes: N pictures, P pairs of them, F features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from core.metrics.nearest import SIDE
+from core.metrics.perception import apart, look
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core.metrics.copies import Copies
+    from core.metrics.features import Features
+    from core.metrics.protocol import MetricProtocol
+    from core.training.snapshot import DeployedGenerator
+
+BATCH = 16  # pictures generated at once; an even number, so that pairs stay together
+
+
+class Observed(NamedTuple):
+    """What the pass found."""
+
+    features_NF: Tensor  # float32 on the CPU
+    distance_P: Tensor  # LPIPS of the first picture to the second, the third to the fourth, and so on
+
+
+def generated(generator: DeployedGenerator, protocol: MetricProtocol) -> Iterator[Tensor]:
+    """The pictures of a protocol in their order, in batches of N3HW uint8 on the CPU."""
+    for start in range(0, protocol.generated, BATCH):
+        count = min(BATCH, protocol.generated - start)
+        if protocol.generator_mode == "deployed":
+            yield generator.sample(seed=protocol.seed, start=start, count=count, latents=protocol.latents)
+        else:  # the last batch is as large as the others, for its statistics
+            with generator.batch_statistics():
+                whole = generator.sample(
+                    seed=protocol.seed, start=start, count=BATCH, latents=protocol.latents
+                )
+            yield whole[:count]
+
+
+def observe(
+    generator: DeployedGenerator, protocol: MetricProtocol, *, features: Features, copies: Copies | None
+) -> Observed:
+    """Generate the pictures of a protocol and take them once through the networks.
+
+    Args:
+        generator: makes the pictures.
+        protocol: says how many, and of how many pairs the LPIPS is wanted.
+        features: the networks.
+        copies: is shown the pictures that it looks at.
+
+    Raises:
+        NonFinite: a feature is not a finite number.
+    """
+    parts, distances = [], [torch.zeros(0)]
+    unpaired = 2 * protocol.lpips_pairs  # pictures that are still to be compared in pairs
+    for pictures_N3HW in generated(generator, protocol):
+        for part in torch.split(pictures_N3HW, features.batch):
+            depths = look(features.lpips, part) if features.from_depths or unpaired > 0 else None
+            if depths is not None and unpaired > 0:
+                paired = min(len(part), unpaired)
+                distances.append(apart(features.lpips, [some[:paired] for some in depths]))
+                unpaired -= paired
+            if copies is not None:
+                copies.add(part, depths=depths if part.shape[2] == SIDE else None)
+            if depths is not None and features.from_depths:
+                parts.append(features.of_depths(depths))
+            else:
+                parts.append(features.of(part))
+    return Observed(torch.cat(parts), torch.cat(distances))

@@ -1,0 +1,108 @@
+"""Where the pictures of training are, as LPIPS measures: which of them is nearest to a picture.
+
+Pictures are compared at 64 pixels, the side of the patches on which LPIPS was fitted, and with their mirror images.
+Shapes: N generated and M training pictures, H height, W width, D numbers that describe a picture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from core.metrics.perception import batch_size, look
+from core.training.perceptual import direction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from core.training.perceptual import Lpips
+
+SIDE = 64
+TOGETHER = 64  # pictures searched for at a time: each search reads the points of all training pictures
+# Products in bfloat16 are exact, and are added up in float32, but the sum is rounded to bfloat16. In slices of this
+# length the rounding moves a distance by a few ten-thousandths.
+_SLICE = 4096
+
+
+class Nearest(NamedTuple):
+    """The nearest training picture of each picture."""
+
+    distance_N: Tensor  # LPIPS, float32
+    row_N: Tensor  # of the training picture, int64
+
+
+class TrainingPictures:
+    """Training pictures as points whose squared distances are LPIPS.
+
+    LPIPS sums w_l |u_l(a) - u_l(b)|^2 over layers and averages over positions, and its weights w are not negative: so
+    it is the squared Euclidean distance between all u_l times the root of w_l over the positions, one after another.
+
+    Args:
+        pictures_M3HW: uint8, at least one.
+        lpips: the distance; with the device to compute on.
+    """
+
+    def __init__(self, pictures_M3HW: Tensor, *, lpips: Lpips) -> None:
+        self._lpips = lpips
+        width = self.points(pictures_M3HW[:1]).shape[1]
+        self._points_MD = torch.empty(
+            len(pictures_M3HW), width, dtype=torch.bfloat16, device=lpips.shift.device
+        )
+        for rows, part in zip(
+            torch.split(self._points_MD, TOGETHER), torch.split(pictures_M3HW, TOGETHER), strict=True
+        ):
+            rows.copy_(self.points(part))
+        self._length_M = _lengths(self._points_MD)
+
+    def points(self, pictures_N3HW: Tensor) -> Tensor:
+        """Points, ND bfloat16, of uint8 pictures."""
+        batch = batch_size(self._lpips.shift.device)
+        parts = [look(self._lpips, part, side=SIDE) for part in torch.split(pictures_N3HW, batch)]
+        return torch.cat([self.points_of(part) for part in parts])
+
+    @torch.inference_mode()
+    def points_of(self, depths: Sequence[Tensor]) -> Tensor:
+        """Points, ND bfloat16, of pictures of 64 pixels whose depths are known."""
+        parts = []
+        for features, head in zip(depths, self._lpips.heads, strict=True):
+            positions = features.shape[2] * features.shape[3]
+            weights = (head / positions).sqrt().to(features.dtype)
+            parts.append((direction(features) * weights).flatten(1).bfloat16())
+        return torch.cat(parts, dim=1)
+
+    def distances(self, pictures_N3HW: Tensor) -> Tensor:
+        """LPIPS of each picture, or of its mirror image where that is nearer, to each training picture.
+
+        Args:
+            pictures_N3HW: uint8.
+
+        Returns:
+            NM float32.
+        """
+        parts = torch.split(pictures_N3HW, TOGETHER)
+        both = ((self.points(some), self.points(some.flip(dims=(3,)))) for some in parts)
+        return torch.cat([self.distances_of(*points) for points in both])
+
+    def distances_of(self, straight_ND: Tensor, mirrored_ND: Tensor) -> Tensor:
+        """As `distances`, of the points of pictures and of their mirror images."""
+        return torch.minimum(self._to_all(straight_ND), self._to_all(mirrored_ND))
+
+    @torch.inference_mode()
+    def _to_all(self, points_ND: Tensor) -> Tensor:
+        product_NM = torch.zeros(len(points_ND), len(self._points_MD), device=points_ND.device)
+        slices = torch.split(points_ND, _SLICE, dim=1), torch.split(self._points_MD, _SLICE, dim=1)
+        for mine_Nd, theirs_Md in zip(*slices, strict=True):
+            product_NM += mine_Nd @ theirs_Md.T
+        return (_lengths(points_ND)[:, None] + self._length_M - 2 * product_NM).clamp_min(0)
+
+    def nearest(self, pictures_N3HW: Tensor) -> Nearest:
+        """The nearest training picture of each picture, as `distances` measures."""
+        return Nearest(*self.distances(pictures_N3HW).min(dim=1))
+
+
+def _lengths(points_ND: Tensor) -> Tensor:
+    """Their squared lengths, N float32."""
+    return torch.stack([point_D.float().square().sum() for point_D in points_ND])
