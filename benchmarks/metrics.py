@@ -31,10 +31,10 @@ from torch.utils.data import Dataset
 
 from benchmarks.ablation_run import environment
 from core.metrics.evaluate import evaluate
-from core.metrics.extractors import VGG16_NAME, register_vgg16
 from core.metrics.features import Features
 from core.metrics.fid import fid
 from core.metrics.generated import observe
+from core.metrics.networks import VGG16_NAME, register
 from core.metrics.protocol import MetricProtocol, planned_protocol
 from core.metrics.real import RealPictures, load_real
 from core.models.slaegan import LATENT, Generator
@@ -120,7 +120,7 @@ def specify(
 
 
 def _fidelity(spec: EvaluationSpec) -> Callable[[], float]:
-    register_vgg16()
+    register()
     training_M3HW, _ = load_real(spec)
     stream = Stream(load_generator(spec.generator))
     options: dict[str, Any] = {

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.prompt import Prompt
 from rich.text import Text
 
-from client import connection
+from client import connection, weights
 from client.arguments import configuration, find_job, find_weights
 from client.backtracking import told, wait_for
 from client.comparison import comparison_table, differences_table
 from client.http import Client
+from client.problems import not_installed
 from client.results import download_results
 from client.tables import datasets_table, jobs_table
 from client.verdict import verdict
@@ -30,6 +31,7 @@ app = typer.Typer(
         "Train a GAN on a hundred pictures: start a stack with `slaegan up`, then `slaegan train FOLDER --watch`."
     ),
 )  # fmt: skip
+app.add_typer(weights.app, name="weights")
 _LEFT_RUNNING = 130
 
 Url = Annotated[str | None, typer.Option(envvar="SLAEGAN_URL", help="Address of the service.")]
@@ -81,7 +83,7 @@ def up(
         from client.local.place import Place  # noqa: PLC0415  # not in a client-only install
         from client.local.up import up as run  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise _not_installed(error) from error
+        raise not_installed(error) from error
     run(data or connection.default_data_folder(), place=Place(host, port), say=_say, open_page=open_page)
 
 
@@ -268,7 +270,7 @@ def demo(
         from client.demo import PRESET  # noqa: PLC0415  # not in a client-only install
         from client.demo import demo as run  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise _not_installed(error) from error
+        raise not_installed(error) from error
     given = {"total_images": images} if images is not None else {}
     config = configuration(settings or [], **(PRESET.model_dump(exclude_unset=True) | given))
     bundled = Path(__file__).parents[1] / "examples" / "emoji-faces.zip"
@@ -315,12 +317,6 @@ def _wide_console() -> Console:
     """A console that cuts no column when nobody looks."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
-
-
-def _not_installed(error: ModuleNotFoundError) -> SlaeganError:
-    return SlaeganError(
-        f"The local stack is not installed ({error.name} is missing): pip install 'slaegan[local]'"
-    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From an error response to the error that the service raised."""
+"""What went wrong elsewhere as an error of the one tree: in the service, or in an install without a part of it."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def raise_for_problem(response: httpx.Response) -> None:
     details = {**problem.details, **({"errors": problem.errors} if problem.errors else {})}
     message = problem.detail + "".join(f" [{_located(entry)}]" for entry in problem.errors)
     raise errors.from_code(problem.code, message, **details)
+
+
+def not_installed(error: ModuleNotFoundError) -> errors.SlaeganError:
+    """The error of a client-only install that is asked for what runs on its own machine."""
+    return errors.SlaeganError(
+        f"The local stack is not installed ({error.name} is missing): pip install 'slaegan[local]'"
+    )
 
 
 def _located(entry: dict[str, object]) -> str:

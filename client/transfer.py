@@ -12,7 +12,7 @@ import httpx
 
 from client.problems import raise_for_problem
 from core.errors import InfrastructureError, InvalidRequest
-from core.files import sha256_of
+from core.files import fsync, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,8 @@ def download(
     Args:
         http: with the key in its headers.
         url: path of the file.
-        to: where it goes; `<name>.part` beside it holds it meanwhile.
+        to: where it goes; `<name>.part` beside it holds it meanwhile, and `<name>.part.version` what a stranger's
+            server calls this version of it. Only one process may fetch a file at a time.
         sha256: what the bytes must hash to, in hex.
         progress: told how many bytes are there, after every chunk.
 
@@ -80,10 +81,11 @@ def download(
         progress(to.stat().st_size)
         return
     part = to.with_name(f"{to.name}.part")
+    version = part.with_name(f"{part.name}.version")
     failures = 0
     while True:
         try:
-            _fetch_rest(http, url, part=part, sha256=sha256, progress=progress)
+            _fetch_rest(http, url, part=part, version=version, sha256=sha256, progress=progress)
             break
         except httpx.TransportError as error:
             failures += 1
@@ -92,6 +94,7 @@ def download(
                     f"The download of {to.name} broke off {_TRIES} times: {error}"
                 ) from error
             time.sleep(min(2**failures / 4, 5))
+    version.unlink(missing_ok=True)
     found = sha256_of(part)
     if found != sha256:
         part.unlink()
@@ -99,22 +102,36 @@ def download(
             f"The download of {to.name} is damaged: sha256 {found}, expected {sha256}. Try again.",
             found=found, expected=sha256,
         )  # fmt: skip
+    fsync(part)
     part.replace(to)
+    fsync(to.parent)
 
 
 def _fetch_rest(
-    http: httpx.Client, url: str, *, part: Path, sha256: str, progress: Callable[[int], None]
+    http: httpx.Client, url: str, *, part: Path, version: Path, sha256: str, progress: Callable[[int], None]
 ) -> None:
     there = part.stat().st_size if part.exists() else 0
-    # If-Range: the rest, if the file is still the same; else all of it.
-    headers = {"Range": f"bytes={there}-", "If-Range": f'"{sha256}"'} if there else {}
+    # If-Range: the rest, if the file is still the same; else all of it. The service calls a file by its hash.
+    same = version.read_text() if version.exists() else f'"{sha256}"'
+    headers = {"Range": f"bytes={there}-", "If-Range": same} if there else {}
     with http.stream("GET", url, headers=headers, follow_redirects=True) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # All bytes are there; the hash tells whether they are right.
         raise_for_problem(response)
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+        if not resumed:
+            _remember(response, version)
         with part.open("ab" if resumed else "wb") as file:
             # As it comes, not in chunks of one size: what has come before a break is kept.
             for chunk in response.iter_bytes():
                 file.write(chunk)
                 progress(file.tell())
+
+
+def _remember(response: httpx.Response, version: Path) -> None:
+    """Keep what tells this version of a file from any other (RFC 9110, 13.1.5: no weak tag will do)."""
+    tag = response.headers.get("ETag", "")
+    if tag.startswith('"'):
+        version.write_text(tag)
+    else:
+        version.unlink(missing_ok=True)

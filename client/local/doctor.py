@@ -91,7 +91,8 @@ def _weights(folder: Path) -> list[Finding]:
     inception = inception_path(folder)
     if inception is None:
         text = (
-            f"not in {folder}: FID and KID are computed with VGG-16, which compares with no published number"
+            f"not in {folder}: FID and KID are computed with VGG-16, which compares with no published number; "
+            "`slaegan weights fetch inception_v3` gets them"
         )
         return [first, Finding("Inception v3 weights", "note", text)]
     return [first, Finding("Inception v3 weights", "ok", str(inception))]

@@ -9,6 +9,7 @@ from core.metrics.copies import Copies
 from core.metrics.features import Features
 from core.metrics.fid import fid, kid, precision_recall
 from core.metrics.generated import observe
+from core.metrics.inception_score import inception_score
 from core.metrics.neighbours import PAIRS, write_sheet
 from core.metrics.protocol import MetricProtocol, differing_fields, planned_protocol
 from core.metrics.real import RealPictures, load_real
@@ -65,6 +66,9 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
         "lpips": float(seen.distance_P.double().mean()),
         **real.floors(),
     }
+    if seen.logits_NK is not None:
+        score = inception_score(seen.logits_NK, seed=protocol.seed)
+        metrics |= {"inception_score": score.mean, "inception_score_sd": score.sd}
     held_out_HF = real.held_out_features()
     if held_out_HF is not None:
         metrics["fid_held_out"] = fid(seen.features_NF, held_out_HF)

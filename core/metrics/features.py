@@ -1,6 +1,6 @@
 """The features of a protocol's extractor; VGG-16's come from the pass that LPIPS makes.
 
-Shapes: N pictures, H height, W width, F features.
+Shapes: N pictures, H height, W width, F features, K classes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from core.errors import NonFinite
-from core.metrics.extractors import extract, load_extractor
+from core.metrics.extractors import extract_with_logits, load_extractor
 from core.metrics.perception import batch_size, look, relu5_3
 from core.training.perceptual import Lpips
 
@@ -54,10 +54,14 @@ class Features:
         Raises:
             NonFinite: a feature is not a finite number.
         """
+        return self.with_logits(pictures_N3HW)[0]
+
+    def with_logits(self, pictures_N3HW: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As `of`, and what Inception v3 takes the pictures for, logits NK; None of any other extractor."""
         if self._extractor is not None:
-            return extract(self._extractor, pictures_N3HW)
+            return extract_with_logits(self._extractor, pictures_N3HW)
         parts = torch.split(pictures_N3HW, self.batch)
-        return torch.cat([self.of_depths(look(self.lpips, part)) for part in parts])
+        return torch.cat([self.of_depths(look(self.lpips, part)) for part in parts]), None
 
     @staticmethod
     def of_depths(depths: Sequence[Tensor]) -> Tensor:

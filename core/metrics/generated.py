@@ -1,6 +1,6 @@
 """One pass over generated pictures, which serves every metric; no picture is kept, and none is written.
 
-Shapes: N pictures, P pairs of them, F features.
+Shapes: N pictures, P pairs of them, F features, K classes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Observed(NamedTuple):
     """What the pass found."""
 
     features_NF: Tensor  # float32 on the CPU
+    logits_NK: Tensor | None  # where the extractor is Inception v3
     distance_P: Tensor  # LPIPS of the first picture to the second, the third to the fourth, and so on
 
 
@@ -59,7 +60,7 @@ def observe(
     Raises:
         NonFinite: a feature is not a finite number.
     """
-    parts, distances = [], [torch.zeros(0)]
+    parts, logits, distances = [], [], [torch.zeros(0)]
     unpaired = 2 * protocol.lpips_pairs  # pictures that are still to be compared in pairs
     for pictures_N3HW in generated(generator, protocol):
         for part in torch.split(pictures_N3HW, features.batch):
@@ -73,5 +74,8 @@ def observe(
             if depths is not None and features.from_depths:
                 parts.append(features.of_depths(depths))
             else:
-                parts.append(features.of(part))
-    return Observed(torch.cat(parts), torch.cat(distances))
+                features_NF, logits_NK = features.with_logits(part)
+                parts.append(features_NF)
+                if logits_NK is not None:
+                    logits.append(logits_NK)
+    return Observed(torch.cat(parts), torch.cat(logits) if logits else None, torch.cat(distances))

@@ -10,11 +10,11 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from core.errors import ConfigurationFailed
-from core.schemas.training import EvaluationConfig, Fit, Frozen, SlaeganConfig
-from core.weights import INCEPTION_SHA256, VGG16_SHA256, available_extractors
+from core.schemas.training import EvaluationConfig, Extractor, Fit, Frozen, SlaeganConfig
+from core.weights import CATALOGUE, VGG16_SHA256, available_extractors, usable_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,41 @@ _MODES: dict[str, Literal["deployed", "batch statistics of 16 pictures"]] = {
     "deployed": "deployed",
     "batch_statistics": "batch statistics of 16 pictures",
 }
+Layer = Literal[
+    "relu5_3, mean over space", "relu5, mean over space", "2048", "image embedding", "class token, normalised"
+]
+Resize = Literal[
+    "to 224x224 where larger, bilinear, antialiased",
+    "224x224 bilinear, antialiased",
+    "224x224 bilinear, as in TensorFlow 1",
+    "299x299 bilinear, as in TensorFlow 1",
+]
+
+
+class _Features(NamedTuple):
+    """What an extractor gives, and from pictures of which size."""
+
+    layer: Layer
+    resize: Resize
+    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32",)
+
+
+_CLIP = _Features("image embedding", "224x224 bilinear, as in TensorFlow 1")
+_DINOV2 = _Features("class token, normalised", "224x224 bilinear, antialiased")
+_FEATURES: dict[Extractor, _Features] = {
+    "inception_v3": _Features("2048", "299x299 bilinear, as in TensorFlow 1"),
+    "vgg16": _Features(
+        "relu5_3, mean over space", "to 224x224 where larger, bilinear, antialiased", ("fp32", "bf16")
+    ),
+    # Smaller pictures too: of 64 pixels its strides leave 3x3 positions, and padding reaches into each.
+    "alexnet": _Features("relu5, mean over space", "224x224 bilinear, antialiased", ("fp32", "bf16")),
+    "clip_vit_b_32": _CLIP,
+    "clip_vit_b_16": _CLIP,
+    "clip_vit_l_14": _CLIP,
+    "dinov2_vits14": _DINOV2,
+    "dinov2_vitb14": _DINOV2,
+    "dinov2_vitl14": _DINOV2,
+}
 MAX_COPIES_REAL = 1_000  # a megabyte each in memory
 MIN_REAL = 4  # KID compares subsets of half the real pictures, and a subset needs two
 
@@ -44,11 +79,11 @@ class MetricProtocol(Frozen):
     """Everything that decides the numbers of one evaluation but the generator and the pictures."""
 
     version: Literal[1] = 1
-    extractor: Literal["vgg16", "inception_v3"]
+    extractor: Extractor
     weights_sha256: str
-    layer: Literal["relu5_3, mean over space", "2048"]
-    resize: Literal["to 224x224 where larger, bilinear, antialiased", "299x299 bilinear, as in TensorFlow 1"]
-    precision: Literal["fp32", "bf16"]  # of VGG-16's features, LPIPS's too
+    layer: Layer
+    resize: Resize
+    precision: Literal["fp32", "bf16"]  # of VGG-16's features, LPIPS's too; and of AlexNet's
     resolution: int
     real: int
     held_out: int  # pictures that were kept from the training
@@ -152,10 +187,15 @@ def resolve(config: EvaluationConfig, *, weights_dir: Path) -> EvaluationConfig:
     Args:
         config: as the user sent it.
         weights_dir: Inception v3 is taken if its weights lie here or in torch hub's cache.
+
+    Raises:
+        InvalidRequest: the named extractor's weights are not here, or have another hash than the named one.
     """
-    chosen: dict[str, str] = {}
-    if config.extractor == "auto":
-        chosen["extractor"] = available_extractors(weights_dir)[0]
+    extractor = available_extractors(weights_dir)[0] if config.extractor == "auto" else config.extractor
+    chosen: dict[str, str] = {"extractor": extractor}
+    sha256 = usable_hash(extractor, weights_dir, asked=config.weights_sha256)
+    if CATALOGUE[extractor].sha256 is None:
+        chosen["weights_sha256"] = sha256
     if config.precision == "auto":
         chosen["precision"] = "bf16" if _computes_bf16_natively() else "fp32"
     return config.model_copy(update=chosen)
@@ -170,7 +210,7 @@ def planned_protocol(config: SlaeganConfig, *, image_count: int, held_out: int =
         held_out: pictures that are kept from the training.
 
     Raises:
-        ConfigurationFailed: an "auto" was left, or the pictures are too few for KID.
+        ConfigurationFailed: an "auto" was left, weights without a hash, or the pictures are too few for KID.
     """
     evaluation = config.evaluation
     if evaluation.extractor == "auto" or evaluation.precision == "auto":
@@ -178,21 +218,25 @@ def planned_protocol(config: SlaeganConfig, *, image_count: int, held_out: int =
             f"The evaluation's extractor is {evaluation.extractor!r} and its precision is "
             f"{evaluation.precision!r}; both are resolved when a job is submitted. Submit it again, or name them.",
         )
+    features = _FEATURES[evaluation.extractor]
+    sha256 = CATALOGUE[evaluation.extractor].sha256 or evaluation.weights_sha256
+    if sha256 is None:
+        raise ConfigurationFailed(
+            f"The evaluation does not say which weights of {evaluation.extractor} it means; their hash is resolved "
+            "when a job is submitted. Submit it again, or name it as weights_sha256.",
+        )
     if image_count < MIN_REAL:
         raise ConfigurationFailed(
             f"KID compares subsets of half the real pictures and needs at least {MIN_REAL} of them; "
             f"there are {image_count}. Add pictures.",
             real=image_count,
         )
-    vgg16 = evaluation.extractor == "vgg16"
     return MetricProtocol(
         extractor=evaluation.extractor,
-        weights_sha256=VGG16_SHA256 if vgg16 else INCEPTION_SHA256,
-        layer="relu5_3, mean over space" if vgg16 else "2048",
-        resize="to 224x224 where larger, bilinear, antialiased"
-        if vgg16
-        else "299x299 bilinear, as in TensorFlow 1",
-        precision=evaluation.precision if vgg16 else "fp32",
+        weights_sha256=sha256,
+        layer=features.layer,
+        resize=features.resize,
+        precision=evaluation.precision if evaluation.precision in features.precisions else "fp32",
         resolution=config.resolution,
         real=image_count,
         held_out=held_out,

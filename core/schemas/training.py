@@ -7,6 +7,17 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fit = Literal["crop", "pad", "squash"]
+Extractor = Literal[
+    "inception_v3",
+    "vgg16",
+    "alexnet",
+    "clip_vit_b_32",
+    "clip_vit_b_16",
+    "clip_vit_l_14",
+    "dinov2_vits14",
+    "dinov2_vitb14",
+    "dinov2_vitl14",
+]
 RESOLUTIONS = (64, 128, 256, 512, 1024)
 _WIDTH = {64: 0.5, 128: 0.5}
 _TOTAL_IMAGES = {64: 24_000, 128: 80_000}
@@ -21,15 +32,21 @@ class Frozen(BaseModel):
 class EvaluationConfig(Frozen):
     """How each snapshot is judged; every field belongs to the metric's protocol."""
 
-    extractor: Literal["auto", "inception_v3", "vgg16"] = Field(
+    extractor: Literal["auto", Extractor] = Field(
         "auto",
         description="auto: Inception v3 where its weights are in the weights folder, else VGG-16; "
-        "resolved when the job is submitted",
+        "resolved when the job is submitted. CLIP and DINOv2 need their weights in that folder",
+    )
+    weights_sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="Of the extractor's weights; no others are used. null: those of DINOv2 that are in the weights "
+        "folder when the job is submitted, and the published ones of the others",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="In which VGG-16 computes; auto: bf16 where the CPU computes it natively, else fp32; resolved "
-        "when the job is submitted. Inception v3 always computes in fp32",
+        description="In which VGG-16 and AlexNet compute; auto: bf16 where the CPU computes it natively, else fp32; "
+        "resolved when the job is submitted. All other extractors always compute in fp32",
     )
     generated: int = Field(2_000, ge=16, le=50_000, description="Pictures generated for FID and KID")
     generator_mode: Literal["deployed", "batch_statistics"] = Field(

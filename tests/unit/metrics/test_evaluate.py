@@ -10,8 +10,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from core.errors import ConfigurationFailed, DataFailed, NonFinite, WeightsMissing
 from core.files import sha256_of
 from core.metrics.evaluate import evaluate
-from core.metrics.extractors import extract, load_extractor
+from core.metrics.extractors import extract, extract_with_logits, load_extractor
 from core.metrics.fid import fid, kid, precision_recall
+from core.metrics.inception_score import inception_score
 from core.metrics.protocol import MetricProtocol, planned_protocol
 from core.training.data import load_pictures
 from core.training.perceptual import Lpips
@@ -201,6 +202,15 @@ def test_inception_computes_with_the_planned_weights(evaluation_spec: Evaluation
     assert found.protocol["weights_sha256"] == digest
     assert all(torch.tensor(list(found.metrics.values())).isfinite())
     assert found.metrics["fid"] > 0
+    extractor = load_extractor(
+        MetricProtocol.model_validate(planned.protocol), weights_dir=weights_dir, device="cpu"
+    )
+    generated = load_generator(spec.generator).sample(seed=0, start=0, count=16, latents="mix")
+    _, logits = extract_with_logits(extractor, generated)
+    assert logits is not None
+    expected = inception_score(logits, seed=0)
+    assert found.metrics["inception_score"] == pytest.approx(expected.mean, rel=1e-5)
+    assert found.metrics["inception_score_sd"] == pytest.approx(expected.sd, rel=1e-3, abs=1e-6)
 
 
 def test_missing_inception_is_never_replaced(

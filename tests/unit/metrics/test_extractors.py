@@ -8,16 +8,17 @@ from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
-from torchvision.models import vgg16
+from torchvision.models import alexnet, vgg16
 from torchvision.transforms import functional
 
 from core.errors import NonFinite, WeightsMissing
-from core.metrics.extractors import VGG16_NAME, extract, load_extractor, register_vgg16
+from core.metrics.extractors import extract, load_extractor
 from core.metrics.fid import fid, kid
+from core.metrics.networks import register
 from core.metrics.protocol import MetricProtocol, planned_protocol
+from core.models.alexnet import alexnet_features
 from core.models.vgg import IMAGENET_DEVIATION, IMAGENET_MEAN, vgg16_features
 from core.schemas.training import EvaluationConfig, SlaeganConfig
-from core.weights import VGG16_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,58 +44,60 @@ def pictures(count: int, *, seed: int) -> Tensor:
     return (large * 255).to(torch.uint8)
 
 
-def protocol(*, extractor: str = "vgg16", precision: str = "fp32") -> MetricProtocol:
-    evaluation = EvaluationConfig.model_validate({"extractor": extractor, "precision": precision})
+def protocol(
+    *, extractor: str = "vgg16", precision: str = "fp32", weights_sha256: str | None = None
+) -> MetricProtocol:
+    evaluation = EvaluationConfig.model_validate(
+        {"extractor": extractor, "precision": precision, "weights_sha256": weights_sha256}
+    )
     return planned_protocol(SlaeganConfig(resolution=64, evaluation=evaluation), image_count=8)
 
 
 @pytest.mark.parametrize("side", [64, 256])
-def test_features_are_those_of_torchvisions_network(weights_dir: Path, side: int) -> None:
-    """Small pictures as they are, large ones reduced to 224 pixels."""
+@pytest.mark.parametrize("name", ["vgg16", "alexnet"])
+def test_features_are_those_of_torchvisions_network(weights_dir: Path, name: str, side: int) -> None:
+    """VGG-16 takes small pictures as they are; all others come to 224 pixels."""
     stream = (
         pictures(3, seed=0)
         if side == 64
         else pictures(3, seed=0).repeat_interleave(4, 2).repeat_interleave(4, 3)
     )
-    found = extract(load_extractor(protocol(), weights_dir=weights_dir, device="cpu"), stream)
+    found = extract(load_extractor(protocol(extractor=name), weights_dir=weights_dir, device="cpu"), stream)
     with torch.device("meta"):
-        theirs = vgg16(weights=None).features[:30]
-    theirs.load_state_dict(vgg16_features(weights_dir).state_dict(), assign=True)
-    x = stream / 255 if side == 64 else functional.resize(stream / 255, [224, 224], antialias=True)
+        theirs = vgg16(weights=None).features[:30] if name == "vgg16" else alexnet(weights=None).features[:12]
+    ours = vgg16_features(weights_dir) if name == "vgg16" else alexnet_features(weights_dir)
+    theirs.load_state_dict(ours.state_dict(), assign=True)
+    x = stream / 255
+    if name == "alexnet" or side == 256:
+        x = functional.resize(x, [224, 224], antialias=True)
     x = functional.normalize(x, list(IMAGENET_MEAN), list(IMAGENET_DEVIATION))
     with torch.inference_mode():
         expected = theirs(x).mean(dim=(2, 3))
-    assert found.shape == (3, 512)
+    assert found.shape == (3, 512 if name == "vgg16" else 256)
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_bf16_stays_near_fp32(weights_dir: Path) -> None:
+@pytest.mark.parametrize("name", ["vgg16", "alexnet"])
+def test_bf16_stays_near_fp32(weights_dir: Path, name: str) -> None:
     stream = pictures(2, seed=0)
-    exact = extract(load_extractor(protocol(), weights_dir=weights_dir, device="cpu"), stream)
-    rough = extract(load_extractor(protocol(precision="bf16"), weights_dir=weights_dir, device="cpu"), stream)
+    exact, rough = (
+        extract(
+            load_extractor(
+                protocol(extractor=name, precision=precision), weights_dir=weights_dir, device="cpu"
+            ),
+            stream,
+        )
+        for precision in ("fp32", "bf16")
+    )
     assert 1e-5 < (rough - exact).norm() / exact.norm() < 0.02
 
 
-def test_torch_fidelity_computes_with_our_extractor(weights_dir: Path) -> None:
-    generated, real = pictures(3, seed=1), pictures(3, seed=2)
-    register_vgg16()
-    theirs = calculate_metrics(
-        input1=Pictures(generated),
-        input2=Pictures(real),
-        feature_extractor=VGG16_NAME,
-        feature_extractor_weights_path=str(weights_dir / VGG16_FILE),
-        fid=True,
-        cuda=False,
-        batch_size=4,
-        cache=False,
-        save_cpu_ram=True,
-        verbose=False,
-    )["frechet_inception_distance"]
-    extractor = load_extractor(protocol(), weights_dir=weights_dir, device="cpu")
-    first, second = extract(extractor, generated), extract(extractor, real)
-    # The covariances of a few pictures have hundreds of zero eigenvalues, known to 1e-6 of their traces.
-    traces = float(first.double().var(dim=0).sum() + second.double().var(dim=0).sum())
-    assert abs(fid(first, second) - theirs) <= 1e-3 * abs(theirs) + 1e-6 * traces
+def test_no_other_weights_than_the_planned_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "dinov2_vits14_pretrain.pth").write_bytes(b"not it")
+    with pytest.raises(WeightsMissing, match=r"dinov2_vits14_pretrain\.pth"):
+        load_extractor(
+            protocol(extractor="dinov2_vits14", weights_sha256="0" * 64), weights_dir=tmp_path, device="cpu"
+        )
 
 
 class Averages(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity is untyped
@@ -140,8 +143,8 @@ def test_fid_and_kid_are_those_of_calculate_metrics(monkeypatch: pytest.MonkeyPa
 
 
 def test_registering_twice_is_once() -> None:
-    register_vgg16()
-    register_vgg16()
+    register()
+    register()
 
 
 def test_missing_inception_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from core.metrics.extractors import VGG16_LAYER, VGG16_NAME, Vgg16Relu53
+from core.metrics.networks import VGG16_NAME, Vgg16Relu53
 from core.metrics.perception import apart, look, relu5_3
 from core.models.vgg import vgg16_features
 from core.training.perceptual import Lpips
@@ -58,7 +58,7 @@ def test_identical_pictures_are_not_apart(ours: Lpips) -> None:
 
 def test_one_pass_gives_the_features_of_fid(ours: Lpips, weights_dir: Path) -> None:
     extractor = Vgg16Relu53(
-        VGG16_NAME, [VGG16_LAYER], feature_extractor_weights_path=str(weights_dir / VGG16_FILE)
+        VGG16_NAME, [Vgg16Relu53.LAYER], feature_extractor_weights_path=str(weights_dir / VGG16_FILE)
     )
     for side in (32, 240):
         stream = pictures(2, side=side)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from core.errors import ConfigurationFailed
+from core.errors import ConfigurationFailed, InvalidRequest
+from core.files import sha256_of
 from core.metrics.protocol import MetricProtocol, differing_fields, planned_protocol, resolve
 from core.schemas.training import EvaluationConfig, SlaeganConfig
 from core.weights import INCEPTION_SHA256, VGG16_SHA256
@@ -96,7 +97,9 @@ def test_inception_is_always_fp32_and_names_its_weights() -> None:
     assert planned_protocol(config(), image_count=143).weights_sha256 == VGG16_SHA256
 
 
-@pytest.mark.parametrize("left", [{"extractor": "auto"}, {"precision": "auto"}])
+@pytest.mark.parametrize(
+    "left", [{"extractor": "auto"}, {"precision": "auto"}, {"extractor": "dinov2_vits14"}]
+)
 def test_what_was_not_resolved_cannot_be_planned(left: dict[str, str]) -> None:
     with pytest.raises(ConfigurationFailed, match="resolved when a job is submitted"):
         planned_protocol(config(**left), image_count=143)
@@ -112,8 +115,23 @@ def test_auto_is_resolved_and_choices_are_kept(tmp_path: Path, monkeypatch: pyte
     found = resolve(EvaluationConfig(), weights_dir=tmp_path)
     assert found.extractor == "vgg16"
     assert found.precision in {"fp32", "bf16"}
-    chosen = EvaluationConfig(extractor="inception_v3", precision="fp32")
+    chosen = EvaluationConfig(extractor="alexnet", precision="fp32")
     assert resolve(chosen, weights_dir=tmp_path) == chosen
+
+
+def test_weights_that_a_user_put_there_are_named_on_the_job(tmp_path: Path) -> None:
+    (tmp_path / "dinov2_vits14_pretrain.pth").write_bytes(b"weights")
+    found = resolve(EvaluationConfig(extractor="dinov2_vits14"), weights_dir=tmp_path)
+    assert found.weights_sha256 == sha256_of(tmp_path / "dinov2_vits14_pretrain.pth")
+    resolved = found.model_copy(update={"precision": "bf16"})
+    protocol = planned_protocol(SlaeganConfig(resolution=64, evaluation=resolved), image_count=143)
+    assert (protocol.weights_sha256, protocol.precision) == (found.weights_sha256, "fp32")
+
+
+def test_an_extractor_without_its_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(InvalidRequest, match=r"weights-inception-2015-12-05-6726825d\.pth"):
+        resolve(EvaluationConfig(extractor="inception_v3"), weights_dir=tmp_path)
 
 
 def test_a_protocol_is_frozen_and_complete() -> None:
