@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from core.metrics.selection import choose
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,15 +17,17 @@ if TYPE_CHECKING:
 
     from core.schemas.jobs import Point
 
+_JUDGED = {"kid", "kid_sd", "recall", "copy_rate"}
 _NAMES = {"inception_v3": "Inception v3", "vgg16": "VGG-16"}
 
 
-def draw(points: Sequence[Point], *, title: str) -> bytes:
-    """Draw FID over images seen, one line a protocol, the lowest point of each marked.
+def draw(points: Sequence[Point], *, title: str, copy_limit: float | None) -> bytes:
+    """Draw FID over images seen, one line a protocol, the best snapshot of each marked.
 
     Args:
         points: of one job; only those with a FID are drawn.
         title: the job's name or id.
+        copy_limit: of the rule by which the best snapshot is chosen.
 
     Returns:
         A PNG of 960 x 540 pixels.
@@ -43,8 +47,15 @@ def draw(points: Sequence[Point], *, title: str) -> bytes:
     extractors = sorted({_extractor(line[0]) for line in lines.values()})
     axes.set_ylabel(f"FID ({', '.join(extractors)})" if lines else "FID")
     for protocol_hash, line in lines.items():
-        _draw_line(axes, line, label=f"{_extractor(line[0])}, protocol {protocol_hash[:8]}")
+        _draw_line(
+            axes, line, label=f"{_extractor(line[0])}, protocol {protocol_hash[:8]}", copy_limit=copy_limit
+        )
     if lines:
+        skipped = [point.images_seen for point in points if point.status == "skipped"]
+        if skipped:
+            axes.plot(
+                skipped, [0] * len(skipped), "x", color="grey", clip_on=False, label="not evaluated: skipped"
+            )
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
     else:
@@ -63,14 +74,18 @@ def draw(points: Sequence[Point], *, title: str) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_line(axes: Axes, line: Sequence[Point], *, label: str) -> None:
+def _draw_line(axes: Axes, line: Sequence[Point], *, label: str, copy_limit: float | None) -> None:
     seen = [point.images_seen for point in line]
     fids = [point.fid for point in line if point.fid is not None]
     axes.plot(seen, fids, marker="o", markersize=4, label=label)
-    lowest = min(range(len(fids)), key=fids.__getitem__)
+    best = choose(
+        [point.model_dump(include=_JUDGED, exclude_none=True) for point in line], copy_limit=copy_limit
+    )
+    if best is None:
+        return
     axes.annotate(
-        f"{fids[lowest]:.1f}",
-        (seen[lowest], fids[lowest]),
+        f"best: {fids[best.index]:.1f}",
+        (seen[best.index], fids[best.index]),
         textcoords="offset points",
         xytext=(0, 8),
         ha="center",

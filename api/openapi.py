@@ -34,6 +34,10 @@ _MORE = {
         "413": "The body is too large",
         "415": "No JSON",
     },
+    ("/v1/comparison", "get"): {
+        "404": "There is no such job, or it is another tenant's",
+        "409": "The jobs have no protocol or not the pictures in common; `details.differing` tells the fields",
+    },
     ("/v1/jobs/{job_id}/cancel", "post"): {"409": "The job is over"},
 }
 

@@ -23,7 +23,7 @@ ITERATIONS = 40
 # What does not change how long an iteration takes.
 _IRRELEVANT = {
     *("seed", "total_images", "evaluate_every_images", "checkpoint_every_images"),
-    *("evaluation", "stopping", "retention"),
+    *("evaluation", "evaluation_backlog", "stopping", "alarms", "retention"),
 }
 
 

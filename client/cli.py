@@ -13,13 +13,15 @@ from rich.text import Text
 
 from client import connection, weights
 from client.arguments import configuration, find_job, find_weights
+from client.comparison import comparison_table, differences_table
 from client.http import Client
 from client.problems import not_installed
 from client.results import download_results
 from client.tables import datasets_table, jobs_table
-from client.watch import display_for
+from client.verdict import verdict
+from client.watch import display_for, in_style
 from client.watch import watch as watch_job
-from core.errors import SlaeganError
+from core.errors import Conflict, SlaeganError
 from core.schemas.jobs import JobIn, JobOut, Status
 
 app = typer.Typer(
@@ -59,7 +61,7 @@ def _client(url: str | None, key: str | None, data: Path | None) -> Client:
 
 def _say(text: str) -> None:
     # What users and the service say is text, not markup.
-    Console().print(Text(text), soft_wrap=True)
+    Console().print(in_style(text), soft_wrap=True)
 
 
 @app.command()
@@ -174,13 +176,43 @@ def download(
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Fetch the best generator (lowest FID), the latest grid and the metrics; hashes are verified."""
+    """Fetch the best generator, the latest grid and the metrics; hashes are verified.
+
+    The best has few copies and the highest recall among those with a KID near the lowest.
+    """
     with _client(url, key, data) as client:
         found = find_job(client, job)
         results = download_results(client, found, to=to or Path(str(found.id)))
-    for path in (results.checkpoint, results.grid, results.metrics, results.curve_picture):
+    for line in verdict(found):
+        Console(stderr=True).print(in_style(line), soft_wrap=True)
+    for path in (
+        results.checkpoint,
+        results.grid,
+        results.metrics,
+        results.curve_picture,
+        *results.neighbours,
+    ):
         if path is not None:
             _say(str(path))
+
+
+@app.command()
+def compare(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB JOB...", help="Two to eight jobs, as elsewhere.")],
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """Show jobs side by side; exit status 1, with what differs, where their numbers do not compare."""
+    with _client(url, key, data) as client:
+        found = [find_job(client, job).id for job in jobs]
+        try:
+            table = comparison_table(client.compare(found))
+        except Conflict as error:
+            if differing := error.details.get("differing"):
+                _wide_console().print(differences_table(differing))
+            raise
+    _wide_console().print(table)
 
 
 @app.command()
@@ -227,6 +259,8 @@ def _watch(client: Client, job: JobOut) -> None:
             if _goes_on(client, job, console):
                 continue
             raise typer.Exit(_LEFT_RUNNING) from None
+        for line in verdict(ended):
+            _say(line)
         if ended.status is Status.SUCCEEDED:
             _say(f"Succeeded. `slaegan download {ended.id}` fetches the best generator.")
             return

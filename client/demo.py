@@ -17,9 +17,10 @@ from client.local.place import Place
 from client.local.stack import running_stack
 from client.local.up import StopRequested, stop_on_signals
 from client.results import download_results
-from client.watch import display_for, watch
+from client.verdict import verdict
+from client.watch import display_for, in_style, watch
 from core.errors import from_code
-from core.schemas.jobs import JobIn, Status
+from core.schemas.jobs import METRICS, JobIn, Status
 from core.schemas.training import EvaluationConfig, SlaeganConfig
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from client.local.stack import Stack
+    from core.schemas.jobs import Point
 
 _STOPPED = 130
 # Five points on the curve, the untrained generator's among them, in a few minutes on two CPU cores.
@@ -108,6 +110,8 @@ def _train(
             error = job.error or {"code": "job_failed", "message": f"The job ended {job.status.value}."}
             raise from_code(error["code"], error["message"])
         results = download_results(client, job, to=output)
+    for line in verdict(job):
+        console.print(in_style(line), soft_wrap=True)
     return {
         "status": job.status.value,
         "job_id": str(job.id),
@@ -117,10 +121,20 @@ def _train(
             for point in results.points
             if point.fid is not None
         ],
+        "best": _numbers(job.best),
+        "best_reason": job.best_reason,
+        "selected_on": "training set",
+        "last": _numbers(job.latest),
+        "alarms": [alarm.model_dump(mode="json") for alarm in job.alarms],
         "grid": str(results.grid),
         "curve_picture": str(results.curve_picture),
         "checkpoint": str(results.checkpoint),
+        "neighbours": [str(path) for path in results.neighbours],
     }
+
+
+def _numbers(point: Point | None) -> dict[str, float] | None:
+    return None if point is None else point.model_dump(include={"images_seen", *METRICS}, exclude_none=True)
 
 
 def _remove_old(folder: DataFolder) -> None:

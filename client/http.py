@@ -16,12 +16,14 @@ from core.errors import InfrastructureError
 from core.schemas.datasets import DatasetOut, ImageOut
 from core.schemas.jobs import (
     CheckpointOut,
+    ComparisonOut,
     EventOut,
     JobIn,
     JobOut,
     LogOut,
     LossOut,
     ModelOut,
+    PictureOut,
     Point,
     SampleOut,
     WorkerOut,
@@ -29,7 +31,7 @@ from core.schemas.jobs import (
 from core.schemas.pages import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from uuid import UUID
 
@@ -154,6 +156,11 @@ class Client:
         """The curve: a point a snapshot and protocol."""
         return list(self._pages(f"/v1/jobs/{job_id}/metrics", Point))
 
+    def compare(self, job_ids: Iterable[UUID]) -> ComparisonOut:
+        """Curves and best points of two to eight jobs; Conflict where they have no protocol in common."""
+        query = {"job": [str(job_id) for job_id in job_ids]}
+        return ComparisonOut.model_validate(self._json("GET", "/v1/comparison", params=query))
+
     def losses(self, job_id: UUID) -> list[LossOut]:
         return list(self._pages(f"/v1/jobs/{job_id}/losses", LossOut))
 
@@ -190,6 +197,11 @@ class Client:
         """Fetch a sample grid (PNG); resumes, and proves the hash."""
         with self._reached():
             download(self._http, f"/v1/samples/{sample.id}/file", to=to, sha256=sample.sha256)
+
+    def download_picture(self, picture: PictureOut, *, to: Path) -> None:
+        """Fetch an evaluation's picture (PNG); resumes, and proves the hash."""
+        with self._reached():
+            download(self._http, picture.url, to=to, sha256=picture.sha256)
 
     def download_curve(self, job_id: UUID, *, to: Path) -> None:
         """Fetch the FID curve as a picture (PNG)."""

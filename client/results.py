@@ -1,4 +1,4 @@
-"""What a job leaves for its owner: the best generator, the latest grid, the curve, all in one folder."""
+"""What a job leaves for its owner in one folder: the best generator, the latest grid, the curve, nearest pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from client.http import Client
-    from core.schemas.jobs import CheckpointOut
+    from core.schemas.jobs import CheckpointOut, PictureOut
 
 _POINTS = TypeAdapter(list[Point])
 
@@ -29,10 +29,11 @@ class Results:
     metrics: Path
     curve_picture: Path | None
     points: list[Point]
+    neighbours: list[Path]
 
 
 def best_generator(job: JobOut, checkpoints: list[CheckpointOut]) -> CheckpointOut:
-    """The generator with the lowest FID; the latest one while none has a FID.
+    """The generator of the best snapshot, as the service chose it; the latest one while none is evaluated.
 
     Raises:
         NotFound: the job has made none yet.
@@ -81,4 +82,15 @@ def download_results(
     if any(point.fid is not None for point in points):
         curve_picture = to / "curve.png"
         client.download_curve(job.id, to=curve_picture)
-    return Results(checkpoint, grid, metrics, curve_picture, points)
+    neighbours = []
+    for seen, picture in sorted(_pictures(job).items()):
+        path = to / f"neighbours-{seen:08}.png"
+        client.download_picture(picture, to=path)
+        neighbours.append(path)
+    return Results(checkpoint, grid, metrics, curve_picture, points, neighbours)
+
+
+def _pictures(job: JobOut) -> dict[int, PictureOut]:
+    """Of the best and the last snapshot, by images seen."""
+    shown = (point for point in (job.best, job.latest) if point is not None)
+    return {point.images_seen: point.picture for point in shown if point.picture is not None}

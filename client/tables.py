@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from client.watch import fid_text
+from client.verdict import fid_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 
 def jobs_table(jobs: Iterable[JobOut]) -> Table:
-    """A job a row: state, progress and best FID."""
-    table = Table("id", "name", "status", "images", "best FID", "created", box=None)
+    """A job a row: state, progress, the best snapshot's FID and the last one's, alarms in red."""
+    table = Table("id", "name", "status", "images", "best", "last", "alarms", "created", box=None)
     for job in jobs:
         done = f"{job.images_seen}/{job.total_images}"
-        best = fid_text(job.best) if job.best else ""
-        _add(table, str(job.id), job.name, job.status.value, done, best, _moment(job.created_at))
+        best, last = (fid_text(point) if point else "" for point in (job.best, job.latest))
+        alarms = ", ".join(alarm.kind.replace("_", " ").upper() for alarm in job.alarms)
+        cells = (str(job.id), job.name, job.status.value, done, best, last, alarms, _moment(job.created_at))
+        _add(table, *cells, style="bold red" if job.alarms else "")
     return table
 
 
@@ -37,8 +39,8 @@ def datasets_table(datasets: Iterable[DatasetOut]) -> Table:
     return table
 
 
-def _add(table: Table, *cells: str) -> None:
-    table.add_row(*(Text(cell) for cell in cells))
+def _add(table: Table, *cells: str, style: str = "") -> None:
+    table.add_row(*(Text(cell) for cell in cells), style=style)
 
 
 def _moment(at: datetime) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from client.verdict import alarm_text, fid_text
 from core.errors import InfrastructureError
 from core.schemas.jobs import Status
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from client.http import Client
-    from core.schemas.jobs import EventOut, JobOut, Point
+    from core.schemas.jobs import EventOut, JobOut
 
 _POLL_S = 1.0
 _PATIENCE_S = 120
@@ -74,7 +75,7 @@ class LiveDisplay:
         )
 
     def say(self, text: str) -> None:
-        self._progress.console.print(Text(text))
+        self._progress.console.print(in_style(text))
 
 
 class PlainDisplay:
@@ -97,7 +98,7 @@ class PlainDisplay:
 
     def say(self, text: str) -> None:
         # Not wrapped: a line in a log is one line.
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(in_style(text), soft_wrap=True)
 
 
 def display_for(console: Console) -> Display:
@@ -148,8 +149,8 @@ def watch(
 
 
 def facts(job: JobOut) -> str:
-    """Speed, time left, losses, and the latest FID with its extractor."""
-    parts = []
+    """Alarms, speed, time left, losses, and the latest FID with its extractor."""
+    parts = [f"ALARM: {alarm.kind.replace('_', ' ')}" for alarm in job.alarms]
     if job.images_per_s:
         parts.append(f"{job.images_per_s:.1f}/s")
     if job.eta_s is not None and not job.status.final:
@@ -161,11 +162,9 @@ def facts(job: JobOut) -> str:
     return "  ".join(parts)
 
 
-def fid_text(point: Point) -> str:
-    """The FID with its extractor: without it the number says nothing."""
-    if point.fid is None:
-        return ""
-    return f"FID {point.fid:.1f} ({point.protocol.get('extractor', 'unknown extractor')})"
+def in_style(text: str) -> Text:
+    """A line as it stands, without markup; an alarm so that nobody misses it."""
+    return Text(text, style="bold red" if "ALARM" in text else "")
 
 
 def duration(seconds: float) -> str:
@@ -188,8 +187,14 @@ def describe(event: EventOut) -> str:
         case "evaluated":
             metrics = ", ".join(f"{name} {value:.4g}" for name, value in said.get("metrics", {}).items())
             text = f"evaluated at {said.get('images_seen')} images: {metrics} ({said.get('extractor')})"
-        case "evaluation_failed":
+        case "evaluation_failed" | "evaluation_skipped":
             text = f"no metrics at {said.get('images_seen')} images: {error.get('message', 'unknown reason')}"
+        case "alarm":
+            text = alarm_text(
+                said.get("kind", ""), said.get("message", "without a reason"), said.get("images_seen", 0)
+            )
+        case "alarm_cleared":
+            text = f"alarm cleared at {said.get('images_seen')} images: {said.get('kind')}"
         case "warning":
             text = f"warning: {said.get('message', 'without a reason')}"
         case "failed":

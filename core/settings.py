@@ -72,7 +72,10 @@ class Settings(BaseSettings):
     worker_name: str = Field("", description="Unique among live workers; by default kind and host name")
     cuda_visible_devices: str | None = Field(None, validation_alias="CUDA_VISIBLE_DEVICES")
     commit: str = Field("", description="Git commit of this code; an image is built with it")
-    threads: int = Field(0, ge=0, description="Torch threads of a training child; 0: as torch chooses")
+    threads: int = Field(0, ge=0, description="Torch threads of a child process; 0: as torch chooses")
+    evaluation_threads: int = Field(
+        0, ge=0, description="Torch threads of an evaluating child, beside a training; 0: as threads"
+    )
 
     def celery_broker_url(self) -> str:
         """The broker as kombu wants it: unix sockets are redis+socket://."""

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from sqlalchemy.exc import DBAPIError
-
 from core.broker import wake
-from core.db import sessions
-from core.errors import StoreUnavailable
 from core.evaluations import service as evaluations
-from core.files import sha256_of
 from core.jobs import lease
 from core.schemas.ticks import (
     FactsTick,
@@ -25,6 +19,7 @@ from core.schemas.ticks import (
     WarningTick,
 )
 from core.storage import remove, store
+from worker.artifacts import clear, put
 from worker.supervisor import write
 
 if TYPE_CHECKING:
@@ -35,11 +30,11 @@ if TYPE_CHECKING:
 
     from core.jobs.lease import Attempt, StoredFile
     from core.metrics.protocol import MetricProtocol
+    from core.schemas.training import SlaeganConfig
 
 logger = logging.getLogger(__name__)
 KEPT_STATES = 2
 MAX_LOG_LINES = 5_000
-PUT_ATTEMPTS = 4
 
 
 class TrainingEffects:
@@ -47,14 +42,17 @@ class TrainingEffects:
 
     Args:
         attempt: every write is fenced by it.
-        protocol: under which the snapshots will be evaluated.
+        config: of the job.
+        protocol: under which its snapshots will be evaluated.
         work_dir: where the child leaves its files.
     """
 
-    def __init__(self, attempt: Attempt, *, protocol: MetricProtocol, work_dir: Path) -> None:
+    def __init__(
+        self, attempt: Attempt, *, config: SlaeganConfig, protocol: MetricProtocol, work_dir: Path
+    ) -> None:
         self._attempt = attempt
+        self._config, self._protocol = config, protocol
         self._work_dir = work_dir
-        self._protocol = protocol
         self._lines_left = MAX_LOG_LINES
 
     def carry_out(self, ticks: list[Tick], log: list[str]) -> None:
@@ -118,6 +116,7 @@ class TrainingEffects:
         grid = self._put(tick.grid, kind="grid", images_seen=tick.images_seen)
 
         def rows(session: Session) -> list[str]:
+            forgotten: list[str] = []
             checkpoint_id = lease.record_checkpoint(
                 session, self._attempt, generator, kind="generator", images_seen=tick.images_seen
             )
@@ -131,8 +130,11 @@ class TrainingEffects:
                     protocol=self._protocol.model_dump(mode="json"),
                     protocol_hash=self._protocol.hash(),
                 )
+                forgotten = evaluations.skip_overtaken(
+                    session, job_id=self._attempt.job_id, run=self._attempt.run, config=self._config
+                )
             lease.record_sample(session, self._attempt, grid, images_seen=tick.images_seen)
-            return []
+            return forgotten
 
         self._commit(rows, [generator, grid])
         wake("metrics")
@@ -147,37 +149,13 @@ class TrainingEffects:
         try:
             keys += write(rows)
         finally:
-            self._clear(keys)
-
-    def _clear(self, keys: list[str]) -> None:
-        try:
-            with sessions()() as session:
-                nameless = lease.nameless(session, keys)
-        except DBAPIError as error:
-            logger.warning("Nobody can say which of %s have rows, so they stay: %s", keys, error)
-        else:
-            remove(nameless, store=store())
+            clear(keys)
 
     def _put(self, name: str, *, kind: str, images_seen: int) -> StoredFile:
-        """Move one of the child's files to the store; an unreachable store gets a few chances.
-
-        Raises:
-            InfrastructureError: the store is full, or stays unreachable.
-        """
+        """Move one of the child's files to the store; raises as `put` does."""
         source = self._work_dir / name
         attempt = self._attempt
         # A name of its own, since a training that went back comes by the same age twice.
         name = f"{kind}-{images_seen:010d}-{attempt.number}-{uuid4().hex[:8]}{source.suffix}"
         key = f"jobs/{attempt.job_id}/{attempt.run}/{name}"
-        file = lease.StoredFile(key=key, sha256=sha256_of(source), size_bytes=source.stat().st_size)
-        for tried in range(1, PUT_ATTEMPTS + 1):
-            try:
-                store().put(key, source)
-                break
-            except StoreUnavailable as error:
-                if tried == PUT_ATTEMPTS:
-                    raise
-                logger.warning("Try %d of %d to store %s failed: %s", tried, PUT_ATTEMPTS, key, error)
-                time.sleep(2 ** (tried - 1))
-        source.unlink()
-        return file
+        return put(source, key=key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from uuid import uuid4
 
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
@@ -17,6 +18,7 @@ from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
 from core.storage import as_disk_error, remove, store
+from worker.artifacts import clear, put
 from worker.process import Child
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
 from worker.training import scratch
@@ -87,7 +89,7 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
         "worker.evaluate_process",
         _specify(claim, work_dir=work_dir),
         work_dir=work_dir,
-        threads=settings().threads,
+        threads=settings().evaluation_threads or settings().threads,
     )
     effects = _Remember()
     try:
@@ -96,7 +98,7 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
         child.close()
     result: Any = effects.result
     if result is not None and child.return_code == 0:
-        _end(service.post, claim, result.metrics)
+        _post(claim, result, work_dir=work_dir)
     elif isinstance(child.last, ErrorTick):
         raise from_code(child.last.code, child.last.message, **child.last.details)
     elif ending is Ending.STOPPED:
@@ -104,6 +106,23 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
     else:
         how = f"The evaluating process ended with code {child.return_code}."
         raise InfrastructureError(how, last_lines=list(child.last_lines))
+
+
+def _post(claim: Claim, result: MetricsTick, *, work_dir: Path) -> None:
+    """Store the picture, then write the row that names it and the metrics; a file without a row is removed again."""
+    picture = None
+    if result.picture is not None:
+        name = f"neighbours-{claim.images_seen:010d}-{uuid4().hex[:8]}.png"
+        try:
+            picture = put(work_dir / result.picture, key=f"jobs/{claim.job_id}/{claim.run}/{name}")
+        except InfrastructureError as error:
+            # The numbers took minutes or hours and are worth more than the picture of them.
+            logger.warning("Evaluation %s is posted without its picture: %s", claim.evaluation_id, error)
+    try:
+        _end(service.post, claim, result.metrics, picture)
+    finally:
+        if picture is not None:
+            clear([picture.key])
 
 
 def _end(

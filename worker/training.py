@@ -74,7 +74,7 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         protocol = planned_protocol(
             config, image_count=files.count, held_out=0 if held_out is None else held_out.count
         )
-        effects = TrainingEffects(attempt, protocol=protocol, work_dir=work_dir)
+        effects = TrainingEffects(attempt, config=config, protocol=protocol, work_dir=work_dir)
         spec = _specify(attempt, config=config, files=files, work_dir=work_dir)
         child = Child("worker.train_process", spec, work_dir=work_dir, threads=settings().threads)
         try:

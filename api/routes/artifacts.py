@@ -1,4 +1,4 @@
-"""What a job leaves in the store: checkpoints and grids of samples."""
+"""What a job leaves in the store: checkpoints, grids of samples, pictures of evaluations."""
 
 from __future__ import annotations
 
@@ -89,6 +89,27 @@ def get_sample_file(sample_id: UUID, tenant: Tenant, database: Database, request
         size_bytes=row.size_bytes,
         sha256=row.sha256,
         filename=f"{row.job_id}-{row.images_seen:09d}.png",
+        media_type="image/png",
+        disposition="inline",
+    )
+    database.close()  # The store may be slow: the connection goes back first.
+    return artifact_response(request, artifact)
+
+
+@router.get(
+    "/evaluations/{evaluation_id}/neighbours.png",
+    tags=["samples"],
+    summary="Generated pictures beside their nearest training pictures (PNG)",
+    response_class=Response,
+    responses=RESPONSES,
+)
+def get_neighbours(evaluation_id: UUID, tenant: Tenant, database: Database, request: Request) -> Response:
+    row, picture = queries.picture(database, tenant_id=tenant, evaluation_id=evaluation_id)
+    artifact = Artifact(
+        storage_key=picture.key,
+        size_bytes=picture.size_bytes,
+        sha256=picture.sha256,
+        filename=f"{row.job_id}-{row.images_seen:09d}-neighbours.png",
         media_type="image/png",
         disposition="inline",
     )

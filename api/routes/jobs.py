@@ -17,6 +17,7 @@ from core.jobs import queries, service
 from core.metrics import protocol
 from core.schemas.jobs import JobIn, JobOut, LogOut, LossOut, Point, Status
 from core.schemas.pages import Page
+from core.schemas.training import SlaeganConfig
 from core.settings import settings
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[BEARER])
@@ -100,7 +101,9 @@ def get_curve(job_id: UUID, tenant: Tenant, database: Database) -> Response:
     job = queries.get(database, tenant_id=tenant, job_id=job_id)
     points = queries.curve(database, tenant_id=tenant, job_id=job_id)
     database.close()
-    return Response(draw(points, title=job.name or f"job {job.id}"), media_type="image/png")
+    copy_limit = SlaeganConfig.model_validate(job.config).alarms.copy_rate
+    picture = draw(points, title=job.name or f"job {job.id}", copy_limit=copy_limit)
+    return Response(picture, media_type="image/png")
 
 
 @router.get(

@@ -10,16 +10,18 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import LeaseLost, SlaeganError
+from core.evaluations.judgement import judge
 from core.evaluations.tables import Evaluation
 from core.jobs import lease
 from core.jobs.retention import forget_generators
 from core.jobs.service import advance
-from core.jobs.stopping import reason_to_stop
 from core.jobs.tables import Checkpoint, Job
 from core.schemas.training import SlaeganConfig
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from core.jobs.lease import StoredFile
 
 PENDING = ("queued", "running")
 _PAUSE_S = 10
@@ -33,6 +35,7 @@ class Claim:
     token: UUID
     attempt: int
     job_id: UUID
+    run: int
     dataset_id: UUID
     images_seen: int
     config: dict[str, Any]
@@ -71,6 +74,41 @@ def plan(  # the unique key and what it stands for
     )
 
 
+def skip_overtaken(session: Session, *, job_id: UUID, run: int, config: SlaeganConfig) -> list[str]:
+    """Skip the oldest of a run's queued evaluations where more wait than its configuration allows, never the newest.
+
+    An evaluator that is slower than the training would else fall behind ever further.
+
+    Args:
+        session: holds the lock of the job's row; the caller commits.
+        job_id: whose.
+        run: which.
+        config: of the job.
+
+    Returns:
+        The keys of generators that need not be kept any longer, to be deleted after the commit.
+    """
+    if config.evaluation_backlog is None:
+        return []
+    # One that is being claimed at this moment waits no longer.
+    waiting = session.scalars(
+        select(Evaluation)
+        .where(Evaluation.job_id == job_id, Evaluation.run == run, Evaluation.status == "queued")
+        .order_by(Evaluation.images_seen, Evaluation.created_at)
+        .with_for_update(skip_locked=True)
+    ).all()
+    overtaken = waiting[: -config.evaluation_backlog]
+    for evaluation in overtaken:
+        evaluation.status = "skipped"
+        evaluation.error = {"code": "skipped", "message": "overtaken by newer snapshots"}
+        evaluation.finished_at = func.clock_timestamp()
+        payload = {"images_seen": evaluation.images_seen, "error": evaluation.error}
+        advance(session, job_id, values={}, event="evaluation_skipped", payload=payload)
+    if not overtaken:
+        return []
+    return forget_generators(session, session.get_one(Job, job_id), rules=config.retention)
+
+
 def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
     """Take the oldest queued evaluation; None when there is none."""
     found = session.scalar(
@@ -102,6 +140,7 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
         token=token,
         attempt=found.attempts + 1,
         job_id=job.id,
+        run=found.run,
         dataset_id=job.dataset_id,
         images_seen=found.images_seen,
         config=job.config,
@@ -116,8 +155,16 @@ def heartbeat(session: Session, held: Claim, *, lease_s: float) -> None:
     _fenced(session, held, lease_expires_at=lease.expiry(lease_s))
 
 
-def post(session: Session, held: Claim, metrics: dict[str, float]) -> list[str]:
-    """Write the metrics to the job's record, once; ask for an early stop where the curve calls for one.
+def post(
+    session: Session, held: Claim, metrics: dict[str, float], picture: StoredFile | None = None
+) -> list[str]:
+    """Write the metrics to the job's record, once; raise alarms and ask for an early stop where the curve calls for it.
+
+    Args:
+        session: the caller commits.
+        held: the claim.
+        metrics: by name.
+        picture: of generated pictures beside their nearest training pictures; in the store already.
 
     Returns:
         The keys of generators that need not be kept any longer, to be deleted after the commit.
@@ -125,42 +172,26 @@ def post(session: Session, held: Claim, metrics: dict[str, float]) -> list[str]:
     Raises:
         LeaseLost: the evaluation is another worker's by now, or its job has ended.
     """
-    _end(session, held, status="done", metrics=metrics)
+    _end(session, held, status="done", metrics=metrics, **_named(picture))
     payload = {
         "images_seen": held.images_seen,
         "metrics": metrics,
         "extractor": held.protocol.get("extractor"),
     }
     advance(session, held.job_id, values={}, event="evaluated", payload=payload)
-    _judge(session, held)
+    evaluation = session.get_one(Evaluation, held.evaluation_id)
+    judge(session, evaluation, config=SlaeganConfig.model_validate(held.config))
     return _settle(session, held)
 
 
-def _judge(session: Session, held: Claim) -> None:
-    """Ask the trainer to end early, where the rules of the job's configuration say so."""
-    evaluation = session.get_one(Evaluation, held.evaluation_id)
-    curve = session.scalars(
-        select(Evaluation.metrics)
-        .where(
-            Evaluation.job_id == held.job_id,
-            Evaluation.run == evaluation.run,
-            Evaluation.protocol_hash == evaluation.protocol_hash,
-            Evaluation.status == "done",
-        )
-        .order_by(Evaluation.images_seen)
-    )
-    rules = SlaeganConfig.model_validate(held.config).stopping
-    reason = reason_to_stop([metrics for metrics in curve if metrics is not None], rules=rules)
-    if reason is not None:
-        advance(
-            session,
-            held.job_id,
-            Job.status == "running",
-            Job.stop_reason.is_(None),
-            values={"stop_reason": reason},
-            event="stopping_early",
-            payload={"reason": reason},
-        )
+def _named(picture: StoredFile | None) -> dict[str, Any]:
+    if picture is None:
+        return {}
+    return {
+        "picture_key": picture.key,
+        "picture_sha256": picture.sha256,
+        "picture_size_bytes": picture.size_bytes,
+    }
 
 
 def _settle(session: Session, held: Claim) -> list[str]:

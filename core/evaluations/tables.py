@@ -19,6 +19,9 @@ class Evaluation(Base):
         CheckConstraint("status in ('queued', 'running', 'done', 'failed', 'skipped')", name="status"),
         CheckConstraint("(status = 'running') = (lease_token is not null)", name="leased_while_running"),
         CheckConstraint("(status = 'done') = (metrics is not null)", name="done_with_metrics"),
+        CheckConstraint(
+            "num_nonnulls(picture_key, picture_sha256, picture_size_bytes) in (0, 3)", name="picture_whole"
+        ),
         Index("ix_evaluations_queue", "created_at", postgresql_where=text("status in ('queued', 'running')")),
     )
 
@@ -38,5 +41,8 @@ class Evaluation(Base):
     lease_expires_at: Mapped[datetime | None]
     metrics: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
+    picture_key: Mapped[str | None] = mapped_column(unique=True)
+    picture_sha256: Mapped[str | None]
+    picture_size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     finished_at: Mapped[datetime | None]

@@ -167,18 +167,25 @@ def record_warning(session: Session, attempt: Attempt, warning: WarningTick) -> 
         LeaseLost: another attempt holds the job.
     """
     payload = warning.model_dump(mode="json", exclude={"tick"})
-    _say(session, attempt, "warning", payload, images_seen=warning.images_seen)
+    raised = session.scalars(select(Job.alarms).where(Job.id == attempt.job_id).with_for_update()).one()
+    stay = [alarm for alarm in raised if alarm["images_seen"] <= warning.images_seen]
+    _say(session, attempt, "warning", payload, images_seen=warning.images_seen, alarms=stay)
     keys: list[str] = []
-    for table in (Evaluation, Loss, Sample, Checkpoint):
+    for table, file in (
+        (Evaluation, Evaluation.picture_key),
+        (Loss, None),
+        (Sample, Sample.storage_key),
+        (Checkpoint, Checkpoint.storage_key),
+    ):
         gone = delete(table).where(
             table.job_id == attempt.job_id,
             table.run == attempt.run,
             table.images_seen > warning.images_seen,
         )
-        if table in (Sample, Checkpoint):
-            keys += session.scalars(gone.returning(table.storage_key)).all()
-        else:
+        if file is None:
             session.execute(gone)
+        else:
+            keys += [key for key in session.scalars(gone.returning(file)) if key is not None]
     return keys
 
 
@@ -340,9 +347,10 @@ def requeued(*, counts: bool) -> dict[str, Any]:
 
 def nameless(session: Session, keys: list[str]) -> list[str]:
     """Those of some keys in the store that no row names."""
-    named = select(Checkpoint.storage_key).where(Checkpoint.storage_key.in_(keys))
-    named_samples = select(Sample.storage_key).where(Sample.storage_key.in_(keys))
-    return sorted(set(keys) - set(session.scalars(named)) - set(session.scalars(named_samples)))
+    found = set(keys)
+    for column in (Checkpoint.storage_key, Sample.storage_key, Evaluation.picture_key):
+        found.difference_update(session.scalars(select(column).where(column.in_(keys))))
+    return sorted(found)
 
 
 def latest_states(session: Session, job_id: UUID, *, run: int) -> list[Checkpoint]:

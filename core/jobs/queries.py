@@ -6,13 +6,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Double, Select, bindparam, cast, func, select, true
-from sqlalchemy.dialects.postgresql import distinct_on
 
 from core.errors import NotFound
 from core.evaluations.tables import Evaluation
+from core.jobs.best import Evaluated
+from core.jobs.best import best as best_of
+from core.jobs.lease import StoredFile
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.pages import newest_first
-from core.schemas.jobs import METRICS, JobOut, LossOut, Point, Status, WorkerOut
+from core.schemas.jobs import METRICS, Alarm, JobOut, LossOut, PictureOut, Point, Status, WorkerOut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,33 +58,37 @@ def page(
 
 def describe(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
     """What the API says of jobs; two queries for their curves, however many jobs there are."""
-    latest: dict[UUID, Evaluation] = {}
-    best: dict[UUID, Evaluation] = {}
+    curves: dict[UUID, list[Evaluated]] = {}
     # A job that no worker has taken yet has no curve.
     taken = [job.id for job in jobs if job.attempt > 0]
     if taken:
-        newest, lowest = _ends_of_curves()
-        latest = {row.job_id: row for row in session.scalars(newest, {"ids": taken})}
-        best = {row.job_id: row for row in session.scalars(lowest, {"ids": list(latest)})} if latest else {}
-    return [_described(job, latest=latest.get(job.id), best=best.get(job.id)) for job in jobs]
+        for job_id, *facts in session.execute(_done(), {"ids": taken}):
+            curves.setdefault(job_id, []).append(Evaluated(*facts))
+    best = {job.id: best_of(curves.get(job.id, []), config=job.config) for job in jobs}
+    ids = {curve[-1].id for curve in curves.values()} | {found.id for found in best.values() if found}
+    # Only those that are shown are read whole: a protocol is many times larger than its numbers.
+    rows = session.scalars(select(Evaluation).where(Evaluation.id.in_(ids))).all() if ids else []
+    points = {row.id: point(row) for row in rows}
+    return [
+        _described(
+            job,
+            latest=points.get(curves[job.id][-1].id) if job.id in curves else None,
+            best=points.get(found.id) if (found := best[job.id]) else None,
+            best_reason=found and found.reason,
+        )
+        for job in jobs
+    ]
 
 
 @cache
-def _ends_of_curves() -> tuple[Select[Evaluation], Select[Evaluation]]:
-    """Of each job in `ids`: its newest evaluation, and the one with the lowest FID. Built once: that costs a while."""
-    done = (
-        select(Evaluation)
+def _done() -> Select[UUID, UUID, str, dict[str, Any] | None]:
+    """The numbers of all done evaluations of the jobs in `ids`, by images seen. Built once: that costs a while."""
+    return (
+        select(Evaluation.job_id, Evaluation.id, Evaluation.protocol_hash, Evaluation.metrics)
         .join(Job, (Job.id == Evaluation.job_id) & (Job.run == Evaluation.run))
         .where(Evaluation.job_id.in_(bindparam("ids", expanding=True)), Evaluation.status == "done")
-        .ext(distinct_on(Evaluation.job_id))
+        .order_by(Evaluation.job_id, Evaluation.images_seen, Evaluation.created_at)
     )
-    newest = done.order_by(Evaluation.job_id, Evaluation.images_seen.desc(), Evaluation.created_at.desc())
-    # FIDs of different protocols cannot be compared: the best one is sought within the newest protocol.
-    protocols = newest.with_only_columns(Evaluation.job_id, Evaluation.protocol_hash).subquery()
-    same = (protocols.c.job_id == Evaluation.job_id) & (protocols.c.protocol_hash == Evaluation.protocol_hash)
-    fid = cast(Evaluation.metrics["fid"].astext, Double)
-    lowest = done.join(protocols, same).order_by(Evaluation.job_id, fid, Evaluation.images_seen.desc())
-    return newest, lowest
 
 
 def curve(session: Session, *, tenant_id: UUID, job_id: UUID) -> list[Point]:
@@ -93,7 +99,7 @@ def curve(session: Session, *, tenant_id: UUID, job_id: UUID) -> list[Point]:
         .where(Evaluation.job_id == job.id, Evaluation.run == job.run)
         .order_by(Evaluation.images_seen, Evaluation.created_at)
     )
-    return [_point(row) for row in session.scalars(query)]
+    return [point(row) for row in session.scalars(query)]
 
 
 def losses(session: Session, *, tenant_id: UUID, job_id: UUID, points: int) -> list[LossOut]:
@@ -175,6 +181,19 @@ def sample(session: Session, *, tenant_id: UUID, sample_id: UUID) -> Sample:
     )
 
 
+def picture(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> tuple[Evaluation, StoredFile]:
+    """An evaluation of a job of this tenant, and its picture; raises NotFound also where it has none."""
+    query = select(Evaluation).join(Job, Job.id == Evaluation.job_id)
+    query = query.where(Evaluation.id == evaluation_id, Job.tenant_id == tenant_id)
+    row = _one(session, query, f"evaluation {evaluation_id}")
+    if row.picture_key is None or row.picture_sha256 is None or row.picture_size_bytes is None:
+        raise NotFound(
+            f"The evaluation {evaluation_id} ({row.status}) has left no picture: it searched for no copies, or its "
+            "picture could not be stored."
+        )
+    return row, StoredFile(row.picture_key, sha256=row.picture_sha256, size_bytes=row.picture_size_bytes)
+
+
 def workers(session: Session, *, tenant_id: UUID, alive_within: timedelta) -> list[WorkerOut]:
     """All workers, which tenants share; but of their jobs, only this tenant's are named.
 
@@ -214,20 +233,30 @@ def _one(session: Session, query: Select[Row], what: str) -> Row:
     return row
 
 
-def _point(row: Evaluation) -> Point:
+def point(row: Evaluation) -> Point:
+    """An evaluation as a point of its curve."""
     metrics: dict[str, Any] = row.metrics or {}
     return Point(
+        evaluation_id=row.id,
         images_seen=row.images_seen,
         status=row.status,
         **{name: metrics.get(name) for name in METRICS},
         protocol_hash=row.protocol_hash,
         protocol=row.protocol,
         checkpoint_id=row.checkpoint_id,
+        picture=_picture(row),
         error=row.error,
     )
 
 
-def _described(job: Job, *, latest: Evaluation | None, best: Evaluation | None) -> JobOut:
+def _picture(row: Evaluation) -> PictureOut | None:
+    if row.picture_sha256 is None or row.picture_size_bytes is None:
+        return None
+    url = f"/v1/evaluations/{row.id}/neighbours.png"
+    return PictureOut(url=url, size_bytes=row.picture_size_bytes, sha256=row.picture_sha256)
+
+
+def _described(job: Job, *, latest: Point | None, best: Point | None, best_reason: str | None) -> JobOut:
     eta_s = None
     if job.status == Status.RUNNING and job.images_per_s:
         eta_s = max(0, job.total_images - job.images_seen) / job.images_per_s
@@ -242,6 +271,7 @@ def _described(job: Job, *, latest: Evaluation | None, best: Evaluation | None) 
         attempt=job.attempt,
         cancel_requested=job.cancel_requested,
         stop_reason=job.stop_reason,
+        alarms=[Alarm.model_validate(alarm) for alarm in job.alarms],
         init_from=job.init_from,
         images_seen=job.images_seen,
         total_images=job.total_images,
@@ -249,8 +279,9 @@ def _described(job: Job, *, latest: Evaluation | None, best: Evaluation | None) 
         images_per_s=job.images_per_s,
         eta_s=eta_s,
         losses=job.losses,
-        latest=latest and _point(latest),
-        best=best and _point(best),
+        latest=latest,
+        best=best,
+        best_reason=best_reason,
         error=job.error,
         facts=job.facts,
         worker=job.worker,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from core.evaluations.tables import Evaluation
+from core.jobs.best import Evaluated, best_few
 from core.jobs.tables import Checkpoint, Job
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ def forget_generators(session: Session, job: Job, *, rules: RetentionConfig) -> 
     evaluations = session.scalars(
         select(Evaluation)
         .where(Evaluation.job_id == job.id, Evaluation.run == job.run)
-        .order_by(Evaluation.created_at)
+        .order_by(Evaluation.images_seen, Evaluation.created_at)
     ).all()
     kept = (
         {generator.id for generator in generators if generator.pinned}
         | {generator.id for generator in generators[-rules.last :]}
         | {row.checkpoint_id for row in evaluations if row.status in {"queued", "running"}}
-        | _best(evaluations, count=rules.best)
+        | _best(evaluations, count=rules.best, config=job.config)
         | needed_to_begin_from(session, generators)
     )
     expendable = [generator for generator in generators if generator.id not in kept]
@@ -60,13 +61,8 @@ def needed_to_begin_from(session: Session, checkpoints: Sequence[Checkpoint]) ->
     return {found for found in session.scalars(live) if found is not None}
 
 
-def _best(evaluations: Sequence[Evaluation], *, count: int) -> set[UUID | None]:
-    """The checkpoints of the lowest FIDs under the newest protocol: others cannot be compared with them."""
-    done = [row for row in evaluations if row.status == "done"]
-    comparable = [row for row in done if row.protocol_hash == done[-1].protocol_hash]
-
-    def fid(row: Evaluation) -> float:
-        metrics: dict[str, Any] = row.metrics or {}
-        return float(metrics["fid"])
-
-    return {row.checkpoint_id for row in sorted(comparable, key=fid)[:count]}
+def _best(evaluations: Sequence[Evaluation], *, count: int, config: dict[str, Any]) -> set[UUID | None]:
+    """The checkpoints of the best snapshots."""
+    done = {row.id: row for row in evaluations if row.status == "done"}
+    curve = [Evaluated(row.id, row.protocol_hash, row.metrics or {}) for row in done.values()]
+    return {done[found].checkpoint_id for found in best_few(curve, count=count, config=config)}

@@ -47,6 +47,7 @@ class Job(Base):
     infrastructure_failures: Mapped[int] = mapped_column(default=0)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     stop_reason: Mapped[str | None]
+    alarms: Mapped[list[Any]] = mapped_column(default=list, server_default=text("'[]'"))
     init_from: Mapped[UUID | None] = mapped_column(
         ForeignKey("checkpoints.id", ondelete="SET NULL", use_alter=True), index=True
     )

@@ -10,7 +10,7 @@ from core.metrics.features import Features
 from core.metrics.fid import fid, kid, precision_recall
 from core.metrics.generated import observe
 from core.metrics.neighbours import PAIRS, write_sheet
-from core.metrics.protocol import MetricProtocol, planned_protocol
+from core.metrics.protocol import MetricProtocol, differing_fields, planned_protocol
 from core.metrics.real import RealPictures, load_real
 from core.schemas.ticks import EvaluationSpec, MetricsTick
 from core.training.snapshot import load_generator
@@ -131,12 +131,8 @@ def _agreed(spec: EvaluationSpec, *, real: int, held_out: int) -> MetricProtocol
     if planned.extractor == here.extractor == "inception_v3":
         # Which weights lie here is for load_extractor to find out: it takes the planned ones or none.
         here = here.model_copy(update={"weights_sha256": planned.weights_sha256})
-    if here != planned:
-        differing = {
-            name: {"planned": value, "here": getattr(here, name)}
-            for name, value in planned
-            if getattr(here, name) != value
-        }
+    protocols = {"planned": planned.model_dump(mode="json"), "here": here.model_dump(mode="json")}
+    if differing := differing_fields(protocols):
         raise ConfigurationFailed(
             f"This evaluation was planned under another protocol; it differs in {', '.join(differing)}. "
             "Run the evaluating worker with the versions and weights of the training worker.",

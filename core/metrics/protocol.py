@@ -10,11 +10,14 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from core.errors import ConfigurationFailed
 from core.schemas.training import EvaluationConfig, Extractor, Fit, Frozen, SlaeganConfig
 from core.weights import CATALOGUE, VGG16_SHA256, available_extractors, usable_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KID_SUBSETS = 100
 Preparation = Literal[
@@ -110,6 +113,23 @@ class MetricProtocol(Frozen):
         """The sha256 of the protocol's canonical JSON, in hex."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differing_fields(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """In which fields protocols differ.
+
+    Args:
+        protocols: as stored, by whose they are. They may be of different versions of this service.
+
+    Returns:
+        Of each field that differs its value by whose it is, "(no such field)" where a protocol has none; empty where
+        all are one. Fields stand in alphabetical order.
+    """
+    names = sorted({name for protocol in protocols.values() for name in protocol})
+    by_name = {
+        name: {whose: of.get(name, "(no such field)") for whose, of in protocols.items()} for name in names
+    }
+    return {name: values for name, values in by_name.items() if len({repr(v) for v in values.values()}) > 1}
 
 
 def resolve(config: EvaluationConfig, *, weights_dir: Path) -> EvaluationConfig:

@@ -56,9 +56,18 @@ METRICS = (
 )
 
 
+class PictureOut(BaseModel):
+    """Generated pictures beside their nearest training pictures, a PNG."""
+
+    url: str = Field(examples=["/v1/evaluations/8b2f…/neighbours.png"])
+    size_bytes: int
+    sha256: str
+
+
 class Point(BaseModel):
     """One evaluated snapshot: the metrics and the protocol that they were computed under."""
 
+    evaluation_id: UUID
     images_seen: int
     status: str = Field(description="queued, running, done, failed or skipped")
     fid: float | None = None
@@ -104,7 +113,17 @@ class Point(BaseModel):
     protocol_hash: str
     protocol: dict[str, Any]
     checkpoint_id: UUID | None = None
+    picture: PictureOut | None = Field(None, description="Where the evaluation left one")
     error: dict[str, Any] | None = None
+
+
+class Alarm(BaseModel):
+    """What a curve says against the training, since the evaluation that raised it."""
+
+    kind: str = Field(description="copies, kid_below_zero or collapse")
+    message: str
+    images_seen: int
+    evaluation_id: UUID
 
 
 class JobOut(BaseModel):
@@ -120,6 +139,7 @@ class JobOut(BaseModel):
     stop_reason: str | None = Field(
         description="Why the training ended before its total, where a rule ended it"
     )
+    alarms: list[Alarm] = Field(description="Raised and not cleared since; config.alarms has the rules")
     init_from: UUID | None
     images_seen: int
     total_images: int
@@ -128,13 +148,38 @@ class JobOut(BaseModel):
     eta_s: float | None
     losses: dict[str, float] = Field(description="The latest, by name")
     latest: Point | None = Field(description="The newest evaluated snapshot")
-    best: Point | None = Field(description="The evaluated snapshot with the lowest FID")
+    best: Point | None = Field(
+        description="Of the snapshots whose KID is near the lowest, the one with few copies and the highest recall. "
+        "Selected on the training set: the best of many looks better than it is; `latest` was not selected"
+    )
+    best_reason: str | None = Field(description="Why that one, in a sentence")
     error: dict[str, Any] | None
     facts: dict[str, Any] = Field(description="What is needed to reproduce the run")
     worker: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+class ComparedJob(BaseModel):
+    """A job's curve under the common protocol."""
+
+    id: UUID
+    name: str
+    status: Status
+    dataset_id: UUID
+    best: Point | None = Field(description="As of a job: selected on the training set")
+    best_reason: str | None
+    latest: Point = Field(description="The newest evaluated snapshot")
+    points: list[Point]
+
+
+class ComparisonOut(BaseModel):
+    """Jobs whose numbers compare: one protocol, the same pictures."""
+
+    protocol_hash: str
+    protocol: dict[str, Any]
+    jobs: list[ComparedJob]
 
 
 class EventOut(BaseModel):

@@ -113,7 +113,7 @@ class MetricsTick(Frozen):
     metrics: dict[str, float]
     protocol: dict[str, Any]
     picture: str | None = Field(
-        None, description="A sheet of generated pictures beside the nearest real ones"
+        None, description="A PNG: generated pictures beside their nearest training pictures"
     )
 
 

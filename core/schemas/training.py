@@ -92,10 +92,37 @@ class StoppingConfig(Frozen):
     collapse_evaluations: int = Field(3, ge=1, description="In so many evaluations in a row")
 
 
+class AlarmConfig(Frozen):
+    """When a curve is no success, whatever its FID says; the training goes on, and the job says so."""
+
+    copy_rate: float | None = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Alarm above this rate of copies; it is also the limit by which the best snapshot is chosen. "
+        "Unseen pictures of the same kind would have about 0.05. null: never",
+    )
+    kid_deviations: float | None = Field(
+        2.0,
+        gt=0,
+        description="Alarm when KID is so many of its standard deviations below zero: nearer to the training set than "
+        "the training set's own source is. null: never",
+    )
+    collapse_share: float | None = Field(
+        0.25,
+        gt=0,
+        lt=1,
+        description="Alarm when recall, or LPIPS within clusters, is below this share of its highest; null: never",
+    )
+    collapse_evaluations: int = Field(3, ge=1, description="In so many evaluations in a row")
+
+
 class RetentionConfig(Frozen):
     """Which generators of a run are kept, beside those that are pinned; the curve and the grids always are."""
 
-    best: int = Field(3, ge=1, description="So many with the lowest FID")
+    best: int = Field(
+        3, ge=1, description="So many of the best: near the lowest KID, few copies, high recall"
+    )
     last: int = Field(2, ge=1, description="So many of the newest")
 
 
@@ -244,8 +271,14 @@ class SlaeganConfig(Frozen):
         ge=2,
         description="At most this much work is lost with a worker",
     )
+    evaluation_backlog: int | None = Field(
+        4,
+        ge=1,
+        description="When more snapshots than this wait for their evaluation, the oldest are skipped; null: never",
+    )
     evaluation: EvaluationConfig = EvaluationConfig()
     stopping: StoppingConfig = StoppingConfig()
+    alarms: AlarmConfig = AlarmConfig()
     retention: RetentionConfig = RetentionConfig()
 
     @model_validator(mode="after")

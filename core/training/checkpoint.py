@@ -28,7 +28,7 @@ _HEADER = len(_MAGIC) + _HEX + 1
 # What a later attempt may change: how long to train, how often to look and to save, and what to keep.
 _FREE = {
     *("total_images", "evaluate_every_images", "checkpoint_every_images"),
-    *("evaluation", "stopping", "retention"),
+    *("evaluation", "evaluation_backlog", "stopping", "alarms", "retention"),
 }
 
 

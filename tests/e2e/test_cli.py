@@ -107,6 +107,7 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     assert "6 pictures, 1 files rejected" in text
     assert "notes.txt" in text
     assert "Succeeded" in text
+    assert "selected on the training set" in text
     assert text.count("(vgg16)") + text.count("(inception_v3)") >= 2
     job_id = re.search(r"Job ([0-9a-f-]{36})", text)[1]  # type: ignore[index]
 
@@ -122,8 +123,8 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     assert connection is not None
     with Client(connection.url, connection.key) as client:
         job = next(client.jobs())
-        best = min(points, key=lambda point: point["fid"])
-        (listed,) = [item for item in client.checkpoints(job.id) if str(item.id) == best["checkpoint_id"]]
+        assert job.best is not None
+        (listed,) = [item for item in client.checkpoints(job.id) if item.id == job.best.checkpoint_id]
         followed = list(client.follow_events(job.id, after=1))
         assert [event.seq for event in followed] == list(range(2, followed[-1].seq + 1))
         assert followed[-1].type == "succeeded"

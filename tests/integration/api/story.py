@@ -84,7 +84,9 @@ def evaluation(
 ) -> None:
     """A snapshot's evaluation: done with a FID, or still queued without."""
     protocol = values.get("protocol", PROTOCOL)
-    metrics = None if fid is None else {"fid": fid, "kid": 0.1, "kid_sd": 0.01, "lpips": 0.5}
+    # KID falls and rises with FID, which is what mostly happens.
+    numbers = None if fid is None else {"fid": fid, "kid": fid / 1000, "kid_sd": 0.0001, "lpips": 0.5}
+    metrics = numbers and {**numbers, **values.get("metrics", {})}
     session.add(
         Evaluation(
             job_id=attempt.job_id,
@@ -93,8 +95,16 @@ def evaluation(
             checkpoint_id=checkpoint_id,
             protocol=protocol,
             protocol_hash=hashlib.sha256(repr(protocol).encode()).hexdigest(),
-            status="queued" if fid is None else "done",
+            status=values.get("status", "queued" if fid is None else "done"),
             metrics=metrics,
+            **_named(values.get("picture")),
         )
     )
     session.commit()
+
+
+def _named(picture: lease.StoredFile | None) -> dict[str, Any]:
+    if picture is None:
+        return {}
+    sha256, size_bytes = picture.sha256, picture.size_bytes
+    return {"picture_key": picture.key, "picture_sha256": sha256, "picture_size_bytes": size_bytes}

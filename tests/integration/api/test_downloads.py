@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
+from client.http import Client
+from client.results import download_results
 from core import storage
 from core.jobs.tables import Checkpoint
 from tests.integration.api import story
@@ -13,6 +15,8 @@ from tests.integration.api.conftest import problem
 from tests.picture_files import png
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.orm import Session
 
     from tests.integration.api.conftest import Person
@@ -67,6 +71,36 @@ def test_samples_are_pictures(owner: Person, job: dict[str, Any]) -> None:
     assert (response.content, response.headers["content-type"]) == (png(), "image/png")
     assert response.headers["content-disposition"].startswith("inline; ")
     assert response.headers["etag"] == f'"{listed["sha256"]}"'
+
+
+def test_pictures_of_evaluations(owner: Person, session: Session, tmp_path: Path) -> None:
+    job = story.submit(owner)
+    attempt = story.start(session, job)
+    made = story.checkpoint(session, attempt, DATA)
+    for images_seen, fid, picture in (
+        (0, 9.0, story.store_file(png("blue"))),
+        (8, 5.0, None),
+        (16, 7.0, None),
+    ):
+        story.evaluation(session, attempt, made, images_seen=images_seen, fid=fid, picture=picture)
+    with_picture, without, _ = owner.get(f"/v1/jobs/{job['id']}/metrics").json()["items"]
+    told = with_picture["picture"]
+    assert told["url"] == f"/v1/evaluations/{with_picture['evaluation_id']}/neighbours.png"
+    response = owner.get(told["url"])
+    assert (response.content, response.headers["content-type"]) == (png("blue"), "image/png")
+    assert response.headers["etag"] == f'"{told["sha256"]}"'
+    assert owner.get(told["url"], headers={"Range": "bytes=1-3"}).content == b"PNG"
+    assert owner.get(told["url"], headers={"If-None-Match": response.headers["etag"]}).status_code == 304
+    assert without["picture"] is None
+    url = f"/v1/evaluations/{without['evaluation_id']}/neighbours.png"
+    assert "has left no picture" in problem(owner.get(url), 404, "not_found")["detail"]
+
+    story.evaluation(session, attempt, made, images_seen=24, fid=1.0, picture=story.store_file(png("red")))
+    key = owner.headers["Authorization"].removeprefix("Bearer ")
+    with Client(str(owner.base_url), key) as client:
+        results = download_results(client, client.job(UUID(job["id"])), to=tmp_path)
+    assert [path.name for path in results.neighbours] == ["neighbours-00000024.png"]
+    assert results.neighbours[0].read_bytes() == png("red")
 
 
 @pytest.mark.parametrize(
@@ -138,5 +172,6 @@ def test_unknown_files(owner: Person) -> None:
         f"/v1/checkpoints/{uuid4()}",
         f"/v1/checkpoints/{uuid4()}/file",
         f"/v1/samples/{uuid4()}/file",
+        f"/v1/evaluations/{uuid4()}/neighbours.png",
     ):
         problem(owner.get(path), 404, "not_found")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PUBLIC = {"/healthz", "/readyz"}
 LISTS = {"/v1/datasets", "/v1/jobs"}
 SHARED = {"/v1/models", "/v1/workers"}
+COMPARISON = "/v1/comparison"
 
 
 def operations(api: Api, *, keyed: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -37,14 +38,17 @@ def ids(owner: Person, session: Session) -> dict[str, str]:
     """One of everything, the owner's."""
     job = story.submit(owner)
     attempt = story.start(session, job)
-    story.checkpoint(session, attempt, b"x")
+    made = story.checkpoint(session, attempt, b"x")
     story.sample(session, attempt, png())
+    picture = story.store_file(png())
+    story.evaluation(session, attempt, made, images_seen=0, fid=9.0, picture=picture)
     path = f"/v1/jobs/{job['id']}"
     return {
         "dataset_id": job["dataset_id"],
         "job_id": job["id"],
         "position": "0",
         "checkpoint_id": owner.get(f"{path}/checkpoints").json()["items"][0]["id"],
+        "evaluation_id": owner.get(f"{path}/metrics").json()["items"][0]["evaluation_id"],
         "sample_id": owner.get(f"{path}/samples").json()["items"][0]["id"],
     }
 
@@ -68,7 +72,7 @@ def test_another_tenants_things_are_as_if_they_were_not(
         absent = problem(stranger.request(method, path.format(**unknown), json=body), 404, "not_found")
         assert told(foreign) == told(absent), (method, path)
         asked += 1
-    assert asked >= 18
+    assert asked >= 19
     assert owner.get(f"/v1/jobs/{ids['job_id']}").json()["cancel_requested"] is False
     assert owner.get(f"/v1/datasets/{ids['dataset_id']}").status_code == 200
 
@@ -77,12 +81,14 @@ def test_the_owner_reaches_all_of_it(api: Api, owner: Person, ids: dict[str, str
     """So that the 404s above mean something."""
     for method, path, _ in operations(api, keyed=True):
         if method == "GET" and not path.endswith("/stream"):
-            assert owner.get(path.format(**ids)).status_code == 200, path
+            query = {"job": [ids["job_id"]] * 2} if path == COMPARISON else {}
+            assert owner.get(path.format(**ids), params=query).status_code == 200, path
 
 
 def test_lists_hold_ones_own_only(api: Api, stranger: Person, ids: dict[str, str]) -> None:
     paths = {path for method, path, _ in operations(api, keyed=True) if method == "GET" and "{" not in path}
-    assert paths == LISTS | SHARED, "a new list needs its line in this test"
+    assert paths == LISTS | SHARED | {COMPARISON}, "a new list needs its line in this test"
+    problem(stranger.get(COMPARISON, params={"job": [ids["job_id"]] * 2}), 404, "not_found")
     for path in LISTS:
         assert stranger.get(path).json() == {"items": [], "next_cursor": None}
     for path in SHARED:
@@ -118,6 +124,7 @@ def test_a_key_that_may_only_read_changes_nothing(api: Api, owner: Person, ids: 
 
 
 def test_the_document_tells_how_each_route_fails(api: Api) -> None:
+    named = {("POST", "/v1/jobs"), ("GET", COMPARISON)}  # what is not in the path can be missing as well
     problem_schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     for method, path, operation in operations(api, keyed=True):
         assert operation["summary"], path
@@ -125,7 +132,7 @@ def test_the_document_tells_how_each_route_fails(api: Api) -> None:
         assert operation["security"] == [{"API key": []}], path
         failures = {status: r for status, r in operation["responses"].items() if status >= "400"}
         assert {"401", "403", "422", "429", "503"} <= failures.keys(), (method, path)
-        assert ("404" in failures) == ("{" in path or (method, path) == ("POST", "/v1/jobs")), (method, path)
+        assert ("404" in failures) == ("{" in path or (method, path) in named), (method, path)
         for status, response in failures.items():
             if status != "416":
                 assert response["content"] == {"application/problem+json": problem_schema}, (path, status)

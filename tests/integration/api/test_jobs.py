@@ -236,13 +236,34 @@ def test_progress_eta_latest_and_best(owner: Person, session: Session) -> None:
     assert (seen["latest"]["images_seen"], seen["latest"]["fid"]) == (300, 1000.0)
     # 5.0 is lower, but of another protocol; 100.5 is lower than 1000.0 as a number, not as a text.
     assert (seen["best"]["images_seen"], seen["best"]["fid"]) == (200, 100.5)
+    assert seen["best_reason"] == "KID 0.1005 is the lowest."
     curve = owner.get(f"/v1/jobs/{job['id']}/metrics").json()["items"]
     assert [(p["images_seen"], p["fid"], p["status"]) for p in curve] == [
         (0, 5.0, "done"), (100, 300.0, "done"), (200, 100.5, "done"), (300, 1000.0, "done"), (400, None, "queued")
     ]  # fmt: skip
     assert [p["protocol"]["extractor"] for p in curve] == ["inception_v3", *["vgg16"] * 4]
-    assert (curve[1]["kid"], curve[1]["kid_sd"], curve[1]["lpips"]) == (0.1, 0.01, 0.5)
+    assert (curve[1]["kid"], curve[1]["kid_sd"], curve[1]["lpips"]) == (0.3, 0.0001, 0.5)
     assert curve[0]["protocol_hash"] != curve[1]["protocol_hash"]
+
+
+def test_the_best_is_near_the_lowest_kid_and_covers_more(owner: Person, session: Session) -> None:
+    job = story.submit(owner)
+    attempt = story.start(session, job)
+    made = story.checkpoint(session, attempt, b"x")
+    near = {"kid_sd": 0.02}
+    for images_seen, fid, metrics in [
+        (0, 30.0, near | {"recall": 0.3}),
+        (100, 20.0, near | {"recall": 0.1}),
+        (200, 10.0, near | {"recall": 0.9, "copy_rate": 0.5}),
+        (300, 90.0, near | {"recall": 0.8}),
+    ]:
+        story.evaluation(session, attempt, made, images_seen=images_seen, fid=fid, metrics=metrics)
+    seen = owner.get(f"/v1/jobs/{job['id']}").json()
+    assert (seen["best"]["images_seen"], seen["latest"]["images_seen"]) == (0, 300)
+    assert seen["best_reason"] == (
+        "KID 0.03 is within one standard deviation (0.02) of the lowest, 0.01; of 3 such snapshots 2 with a copy rate "
+        "of at most 20% remain, and of them it has the highest recall, 0.30."
+    )
 
 
 def test_losses_are_averaged_in_the_database(owner: Person, session: Session) -> None:
@@ -282,7 +303,10 @@ def test_the_curve_as_a_picture(owner: Person, session: Session) -> None:
     for images_seen, fid in [(0, 300.0), (100, 100.0), (200, 120.0)]:
         story.evaluation(session, attempt, made, images_seen=images_seen, fid=fid)
     drawn = owner.get(f"/v1/jobs/{job['id']}/curve.png")
-    for response in (empty, drawn):
+    story.evaluation(session, attempt, made, images_seen=150, fid=None, status="skipped")
+    with_skipped = owner.get(f"/v1/jobs/{job['id']}/curve.png")
+    assert with_skipped.content != drawn.content, "skipped snapshots are marked"
+    for response in (empty, drawn, with_skipped):
         assert response.headers["content-type"] == "image/png"
         with Image.open(io.BytesIO(response.content)) as image:
             assert image.size == (960, 540)

@@ -6,14 +6,18 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
+from core.broker import celery_app
 from core.datasets.tables import Dataset, DatasetImage
-from core.db import make_engine
+from core.db import make_engine, sessions
 from core.jobs import service
 from core.keys import Tenant
 from core.schemas.training import SlaeganConfig
+from core.settings import settings
+from core.storage import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from core.jobs.tables import Job
 
@@ -69,3 +73,21 @@ def submit(db: Sessions, tenant_id: UUID) -> Callable[..., Job]:
             )
 
     return submit
+
+
+@pytest.fixture
+def _worker_settings(
+    database_url: str, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """The settings of a worker on the test's database, with a store of its own."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("BROKER_URL", broker_url)
+    monkeypatch.setenv("STORAGE_URL", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("SLAEGAN_STORE_RESERVE_BYTES", "0")
+    caches = (settings, sessions, store, celery_app)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    sessions().kw["bind"].dispose()
+    for cached in caches:
+        cached.cache_clear()

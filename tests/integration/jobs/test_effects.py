@@ -14,33 +14,16 @@ from core.jobs.tables import Checkpoint, Job, LogLine
 from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import PreparingTick, ProgressTick, StateTick, Tick
 from core.schemas.training import EvaluationConfig, SlaeganConfig
-from core.settings import settings
 from core.storage import store
 from worker import training
 from worker.effects import MAX_LOG_LINES, TrainingEffects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from core.jobs.lease import Attempt
     from tests.integration.jobs.conftest import Sessions
-
-
-@pytest.fixture
-def _worker_settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The settings of a worker on the test's database; these effects need no broker and no store."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", "unused://")
-    monkeypatch.setenv("STORAGE_URL", (tmp_path / "store").as_uri())
-    monkeypatch.setenv("SLAEGAN_STORE_RESERVE_BYTES", "0")
-    caches = (settings, sessions, store)
-    for cached in caches:
-        cached.cache_clear()
-    yield
-    sessions().kw["bind"].dispose()
-    for cached in caches:
-        cached.cache_clear()
 
 
 @pytest.fixture
@@ -59,7 +42,8 @@ def lines(db: Sessions) -> list[str]:
 
 def effects_of(attempt: Attempt, work_dir: Path) -> TrainingEffects:
     config = SlaeganConfig(resolution=64, evaluation=EvaluationConfig(extractor="vgg16", precision="fp32"))
-    return TrainingEffects(attempt, protocol=planned_protocol(config, image_count=4), work_dir=work_dir)
+    protocol = planned_protocol(config, image_count=4)
+    return TrainingEffects(attempt, config=config, protocol=protocol, work_dir=work_dir)
 
 
 def progress(images_seen: int) -> ProgressTick:

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from tests.integration.jobs.conftest import Sessions
 
 
-def post(db: Sessions, *, fid: float, kid: float = 0.5) -> list[str]:
+def post(db: Sessions, *, fid: float, **metrics: float) -> list[str]:
     held = claim_evaluation(db)
     with db.begin() as session:
-        return evaluations.post(session, held, {"fid": fid, "kid": kid, "kid_sd": 0.01, "lpips": 0.5})
+        return evaluations.post(
+            session, held, {"fid": fid, "kid": fid / 10, "kid_sd": 0.01, "lpips": 0.5} | metrics
+        )
 
 
 def ages(db: Sessions, job_id: UUID) -> list[int]:
@@ -63,6 +65,15 @@ def test_the_best_the_last_and_the_pinned_stay(db: Sessions, submit: Callable[..
     snapshot(db, attempt, 32)
     assert len(post(db, fid=8.5)) == 2
     assert ages(db, job.id) == [8, 32]
+
+
+def test_the_best_are_ranked_as_they_are_shown(db: Sessions, submit: Callable[..., Job]) -> None:
+    job = submit(config=config(retention=RetentionConfig(best=1, last=1)))
+    attempt = claim(db)
+    for seen, fid, recall in ((0, 1.0, 0.2), (8, 1.05, 0.5), (16, 2.0, 0.9)):
+        snapshot(db, attempt, seen)
+        post(db, fid=fid, recall=recall)
+    assert ages(db, job.id) == [8, 16], "within one standard deviation of the lowest KID recall decides"
 
 
 def test_what_a_job_begins_from_stays_until_it_is_over(db: Sessions, submit: Callable[..., Job]) -> None:

@@ -18,7 +18,13 @@ NAME = "cats [/old] [red]x[/] :cat:"
 
 def job() -> JobOut:
     given = {"id": uuid4(), "name": NAME, "status": Status.RUNNING, "images_seen": 8, "total_images": 16}
-    given |= {"created_at": datetime.now(UTC), "best": None, "latest": None, "losses": {NAME: 1.0}}
+    given |= {
+        "created_at": datetime.now(UTC),
+        "best": None,
+        "latest": None,
+        "losses": {NAME: 1.0},
+        "alarms": [],
+    }
     return JobOut.model_construct(**{"images_per_s": None, "eta_s": None} | given)
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 
-from client.watch import describe, duration, fid_text
+from client.verdict import fid_text
+from client.watch import describe, duration
 from core.schemas.jobs import EventOut, Point
 
 
@@ -14,7 +16,8 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_a_fid_carries_its_extractor() -> None:
-    point = Point(images_seen=8, status="done", fid=12.34, protocol_hash="h", protocol={"extractor": "vgg16"})
+    facts = {"status": "done", "protocol_hash": "h", "protocol": {"extractor": "vgg16"}}
+    point = Point.model_validate(facts | {"evaluation_id": uuid4(), "images_seen": 8, "fid": 12.34})
     assert fid_text(point) == "FID 12.3 (vgg16)"
     assert fid_text(point.model_copy(update={"fid": None})) == ""
 
@@ -32,6 +35,17 @@ def test_a_fid_carries_its_extractor() -> None:
         ("warning", {"message": "it went back"}, "warning: it went back"),
         ("evaluation_failed", {"images_seen": 8, "error": {"message": "why"}}, "no metrics at 8 images: why"),
         ("cancel_requested", {}, "cancel requested"),
+        (
+            "alarm",
+            {"kind": "copies", "message": "Half are copies.", "images_seen": 8},
+            "ALARM (copies) at 8 images: Half are copies.",
+        ),
+        ("alarm_cleared", {"kind": "copies", "images_seen": 16}, "alarm cleared at 16 images: copies"),
+        (
+            "evaluation_skipped",
+            {"images_seen": 8, "error": {"message": "why"}},
+            "no metrics at 8 images: why",
+        ),
     ],
 )
 def test_events_in_words(kind: str, payload: dict[str, object], text: str) -> None:

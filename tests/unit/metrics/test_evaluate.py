@@ -138,7 +138,7 @@ def test_real_pictures_are_prepared_as_for_the_training(
     [
         ({"generated": 17}, "generated"),
         ({"torch_fidelity": "0.3.0"}, "torch_fidelity"),
-        ({"real": 7, "kid_subset_size": 4, "copies_real": 7}, "real, kid_subset_size, copies_real"),
+        ({"real": 7, "kid_subset_size": 4, "copies_real": 7}, "copies_real, kid_subset_size, real"),
         ({"weights_sha256": "0" * 64}, "weights_sha256"),
         ({"lpips_weights_sha256": "0" * 64}, "lpips_weights_sha256"),
         ({"copies": 15}, "copies"),

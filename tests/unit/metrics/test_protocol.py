@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from core.errors import ConfigurationFailed, InvalidRequest
 from core.files import sha256_of
-from core.metrics.protocol import MetricProtocol, planned_protocol, resolve
+from core.metrics.protocol import MetricProtocol, differing_fields, planned_protocol, resolve
 from core.schemas.training import EvaluationConfig, SlaeganConfig
 from core.weights import INCEPTION_SHA256, VGG16_SHA256
 
@@ -140,3 +140,16 @@ def test_a_protocol_is_frozen_and_complete() -> None:
         protocol.seed = 2  # type: ignore[misc]  # frozen, which is what is shown
     with pytest.raises(ValidationError):
         MetricProtocol.model_validate(protocol.model_dump() | {"colour": "red"})
+
+
+def test_differing_fields_are_named_with_their_values() -> None:
+    first = planned_protocol(config(), image_count=143).model_dump(mode="json")
+    assert differing_fields({"a": first, "b": dict(reversed(first.items()))}) == {}
+    second = first | {"real": 144, "seed": 7}
+    old = {name: value for name, value in first.items() if name != "copies"}
+    assert differing_fields({"a": first, "b": second, "c": old}) == {
+        "real": {"a": 143, "b": 144, "c": 143},
+        "seed": {"a": 0, "b": 7, "c": 0},
+        "copies": {"a": 500, "b": 500, "c": "(no such field)"},
+    }
+    assert differing_fields({}) == {}

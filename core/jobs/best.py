@@ -1,0 +1,57 @@
+"""The best snapshots of a run, for what is shown and for what is kept: one rule, one protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from core.metrics import selection
+from core.schemas.training import SlaeganConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+
+class Evaluated(NamedTuple):
+    """What the rule needs to know of an evaluated snapshot."""
+
+    id: UUID
+    protocol_hash: str
+    metrics: dict[str, Any]
+
+
+class Best(NamedTuple):
+    """The id of the best snapshot's evaluation, and why it is the best."""
+
+    id: UUID
+    reason: str
+
+
+def best(curve: Sequence[Evaluated], *, config: dict[str, Any]) -> Best | None:
+    """The best snapshot under the newest one's protocol: numbers of other protocols cannot be compared with it.
+
+    Args:
+        curve: of one run, by images seen.
+        config: of the job.
+
+    Returns:
+        None where there is nothing to choose from.
+    """
+    comparable = _comparable(curve)
+    choice = selection.choose([row.metrics for row in comparable], copy_limit=_copy_limit(config))
+    return Best(comparable[choice.index].id, choice.reason) if choice else None
+
+
+def best_few(curve: Sequence[Evaluated], *, count: int, config: dict[str, Any]) -> list[UUID]:
+    """The ids of the best snapshots' evaluations, the best first; `best` is the first of them."""
+    comparable = _comparable(curve)
+    ranks = selection.ranked([row.metrics for row in comparable], count=count, copy_limit=_copy_limit(config))
+    return [comparable[index].id for index in ranks]
+
+
+def _comparable(curve: Sequence[Evaluated]) -> list[Evaluated]:
+    return [row for row in curve if row.protocol_hash == curve[-1].protocol_hash]
+
+
+def _copy_limit(config: dict[str, Any]) -> float | None:
+    return SlaeganConfig.model_validate(config).alarms.copy_rate

@@ -1,0 +1,116 @@
+"""What an evaluating child leaves: metrics on the record, and a picture in the store that a row names."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import select
+
+from core.db import sessions
+from core.errors import LeaseLost
+from core.evaluations import service as evaluations
+from core.evaluations.tables import Evaluation
+from core.jobs import lease
+from core.schemas.ticks import MetricsTick, WarningTick
+from core.settings import settings
+from core.storage import store
+from tests.integration.jobs.test_lease import claim, claim_evaluation, snapshot
+from tests.picture_files import png
+from worker.evaluating import _post
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from core.evaluations.service import Claim
+    from core.jobs.lease import Attempt
+    from core.jobs.tables import Job
+    from tests.integration.jobs.conftest import Sessions
+
+pytestmark = pytest.mark.usefixtures("_worker_settings")
+METRICS = {"fid": 9.0, "kid": 0.1, "kid_sd": 0.01, "lpips": 0.5}
+
+
+@pytest.fixture
+def attempt(db: Sessions, submit: Callable[..., Job]) -> Attempt:
+    submit()
+    attempt = claim(db)
+    snapshot(db, attempt, 8)
+    return attempt
+
+
+@pytest.fixture
+def held(db: Sessions, attempt: Attempt) -> Claim:
+    assert attempt.run == 1
+    return claim_evaluation(db)
+
+
+def result(work_dir: Path, *, picture: bool = True) -> MetricsTick:
+    (work_dir / "neighbours.png").write_bytes(png())
+    tick = MetricsTick(metrics=METRICS, protocol={}, picture="neighbours.png" if picture else None)
+    return MetricsTick.model_validate_json(tick.model_dump_json())
+
+
+def row(db: Sessions) -> Evaluation:
+    with db() as session:
+        return session.scalars(select(Evaluation)).one()
+
+
+def test_a_picture_is_stored_and_named(db: Sessions, held: Claim, tmp_path: Path) -> None:
+    _post(held, result(tmp_path), work_dir=tmp_path)
+    [key] = store().keys(f"jobs/{held.job_id}")
+    found = row(db)
+    assert (found.status, found.metrics, found.picture_key) == ("done", METRICS, key)
+    assert key.startswith(f"jobs/{held.job_id}/1/neighbours-0000000008-")
+    assert b"".join(store().read(key)) == png()
+    assert (found.picture_sha256, found.picture_size_bytes) == (hashlib.sha256(png()).hexdigest(), len(png()))
+
+
+def test_an_evaluation_without_a_picture(db: Sessions, held: Claim, tmp_path: Path) -> None:
+    _post(held, result(tmp_path, picture=False), work_dir=tmp_path)
+    assert (row(db).status, row(db).picture_key) == ("done", None)
+    assert list(store().keys(f"jobs/{held.job_id}")) == []
+
+
+def test_a_picture_that_came_too_late_is_removed_again(db: Sessions, held: Claim, tmp_path: Path) -> None:
+    with db.begin() as session:
+        evaluations.hand_back(session, held)
+    _post(held, result(tmp_path), work_dir=tmp_path)
+    assert (row(db).status, row(db).picture_key) == ("queued", None)
+    assert list(store().keys(f"jobs/{held.job_id}")) == []
+
+
+def test_a_picture_stays_while_a_row_names_it(
+    db: Sessions, held: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer_lost(work: Callable[..., object], *args: object, **kwargs: object) -> None:
+        with sessions().begin() as session:
+            work(session, *args, **kwargs)
+        raise LeaseLost("The answer to a commit that was made did not arrive.")
+
+    monkeypatch.setattr("worker.evaluating.write", answer_lost)
+    _post(held, result(tmp_path), work_dir=tmp_path)
+    assert list(store().keys(f"jobs/{held.job_id}")) == [row(db).picture_key]
+
+
+def test_the_numbers_are_worth_more_than_the_picture(
+    db: Sessions, held: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLAEGAN_STORE_RESERVE_BYTES", str(2**62))  # no disk has so much left
+    for cached in (settings, store):
+        cached.cache_clear()
+    _post(held, result(tmp_path), work_dir=tmp_path)
+    assert (row(db).status, row(db).picture_key) == ("done", None)
+
+
+def test_a_training_that_goes_back_takes_pictures_along(
+    db: Sessions, attempt: Attempt, held: Claim, tmp_path: Path
+) -> None:
+    _post(held, result(tmp_path), work_dir=tmp_path)
+    key = row(db).picture_key
+    with db.begin() as session:
+        warning = WarningTick(code="non_finite", message="it went back", images_seen=4)
+        assert key in lease.record_warning(session, attempt, warning)
+        assert session.scalars(select(Evaluation)).all() == []

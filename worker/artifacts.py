@@ -1,0 +1,52 @@
+"""Files on their way from a child's work folder to the store: first the file, then its row, and no file without one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+
+from core.db import sessions
+from core.errors import StoreUnavailable
+from core.files import sha256_of
+from core.jobs.lease import StoredFile, nameless
+from core.storage import remove, store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+PUT_ATTEMPTS = 4
+
+
+def put(source: Path, *, key: str) -> StoredFile:
+    """Move a file to the store; an unreachable store gets a few chances.
+
+    Raises:
+        InfrastructureError: the store is full, or stays unreachable.
+    """
+    file = StoredFile(key=key, sha256=sha256_of(source), size_bytes=source.stat().st_size)
+    for tried in range(1, PUT_ATTEMPTS + 1):
+        try:
+            store().put(key, source)
+            break
+        except StoreUnavailable as error:
+            if tried == PUT_ATTEMPTS:
+                raise
+            logger.warning("Try %d of %d to store %s failed: %s", tried, PUT_ATTEMPTS, key, error)
+            time.sleep(2 ** (tried - 1))
+    source.unlink()
+    return file
+
+
+def clear(keys: list[str]) -> None:
+    """Delete those of some files that no row names; where nobody can say which, all stay."""
+    try:
+        with sessions()() as session:
+            found = nameless(session, keys)
+    except DBAPIError as error:
+        logger.warning("Nobody can say which of %s have rows, so they stay: %s", keys, error)
+    else:
+        remove(found, store=store())
