@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 DATA ?= slaegan-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format bench bench-train ablation lock clean
+.PHONY: help setup demo up test check format bench bench-train bench-metrics study ablation lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed; this is " + sys.version + ". Say make PYTHON=python3.12, for example.")'
@@ -39,11 +39,17 @@ format: $(STAMP) ## Format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-train ## Run every benchmark; each prints JSON, one object a line
+bench: bench-train bench-metrics ## Run every benchmark; each prints JSON, one object a line
 
 bench-train: $(STAMP) ## Time a training step against the textbook's, and a first step
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.first_step
+
+bench-metrics: $(STAMP) ## Time an evaluation against torch-fidelity's FID
+	$(BIN)/python -m benchmarks.metrics $(OPTIONS)
+
+study: $(STAMP) ## Say of PICTURES="name=folder ..." the metrics' floors, and what they make of a memoriser
+	$(BIN)/python -m benchmarks.metrics_study --pictures $(PICTURES) $(OPTIONS)
 
 # Hours for all seeds and variants; what is finished is not run again. Options of benchmarks/ablation.py go into OPTIONS.
 SUITE ?= table2

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core.errors import ConfigurationFailed, NonFinite
-from core.metrics.copies import Copies
 from core.metrics.features import Features
-from core.metrics.fid import fid, kid, precision_recall
-from core.metrics.generated import observe
-from core.metrics.inception_score import inception_score
+from core.metrics.measure import measure
 from core.metrics.neighbours import PAIRS, write_sheet
 from core.metrics.protocol import MetricProtocol, differing_fields, planned_protocol
 from core.metrics.real import RealPictures, load_real
@@ -19,8 +16,7 @@ from core.training.snapshot import load_generator
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
-
+    from core.metrics.copies import Copies
     from core.training.snapshot import DeployedGenerator
 
 SHEET = "neighbours.png"
@@ -33,9 +29,7 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
         spec: with the protocol that was planned when the snapshot was made.
 
     Returns:
-        The metrics that docs/metrics.md lists, with the protocol under which they were computed. What rests on
-        nearest training pictures is missing where the protocol leaves the search for copies out, and lpips_intra where
-        no two pictures share one.
+        The metrics that `measure` finds, with the protocol under which they were computed.
 
     Raises:
         ConfigurationFailed: what would be computed here is not what was planned.
@@ -51,61 +45,14 @@ def evaluate(spec: EvaluationSpec) -> MetricsTick:
     real = RealPictures(
         spec, protocol, features=features, training_M3HW=training_M3HW, held_out_H3HW=held_out_H3HW
     )
-    real_MF = real.features()
     generator = load_generator(spec.generator, device=spec.device)
     _check_finite(generator)
-    copies = None
-    if protocol.copies > 0:
-        training, threshold = real.to_search()
-        copies = Copies(training, threshold=threshold, pictures=protocol.copies)
-    seen = observe(generator, protocol, features=features, copies=copies)
-    metrics = {
-        "fid": fid(seen.features_NF, real_MF),
-        **_kid(seen.features_NF, real_MF, protocol=protocol, suffix=""),
-        **precision_recall(seen.features_NF, real_MF)._asdict(),
-        "lpips": float(seen.distance_P.double().mean()),
-        **real.floors(),
-    }
-    if seen.logits_NK is not None:
-        score = inception_score(seen.logits_NK, seed=protocol.seed)
-        metrics |= {"inception_score": score.mean, "inception_score_sd": score.sd}
-    held_out_HF = real.held_out_features()
-    if held_out_HF is not None:
-        metrics["fid_held_out"] = fid(seen.features_NF, held_out_HF)
-        metrics |= _kid(seen.features_NF, held_out_HF, protocol=protocol, suffix="_held_out")
+    metrics, copies = measure(generator, protocol, features=features, real=real)
     picture = None
-    if copies is not None:
-        metrics |= copies.metrics()
-        intra = copies.within_clusters(features.lpips, pairs=protocol.lpips_pairs, seed=protocol.seed)
-        if intra is not None:
-            metrics["lpips_intra"] = intra
-        metrics |= _bank_hits(generator, copies, real=real, protocol=protocol)
-        if spec.work_dir is not None:
-            _write_sheet(spec.work_dir / SHEET, generator, copies, real=real, protocol=protocol)
-            picture = SHEET
+    if copies is not None and spec.work_dir is not None:
+        _write_sheet(spec.work_dir / SHEET, generator, copies, real=real, protocol=protocol)
+        picture = SHEET
     return MetricsTick(metrics=metrics, protocol=protocol.model_dump(mode="json"), picture=picture)
-
-
-def _kid(generated_NF: Tensor, real_MF: Tensor, *, protocol: MetricProtocol, suffix: str) -> dict[str, float]:
-    found = kid(
-        generated_NF,
-        real_MF,
-        subsets=protocol.kid_subsets,
-        subset_size=min(len(generated_NF), len(real_MF)) // 2,
-        seed=protocol.seed,
-    )
-    return {f"kid{suffix}": found.mean, f"kid_sd{suffix}": found.sd}
-
-
-def _bank_hits(
-    generator: DeployedGenerator, copies: Copies, *, real: RealPictures, protocol: MetricProtocol
-) -> dict[str, float]:
-    """How often the nearest training picture is one whose metadata the picture was drawn from."""
-    nearest_N = real.searched_rows[copies.nearest().row_N.cpu()]
-    drawn_NK = generator.bank_rows(range(len(nearest_N)), seed=protocol.seed, latents=protocol.latents)
-    if drawn_NK is None:
-        return {}
-    return {"bank_hit_rate": float((drawn_NK == nearest_N[:, None]).any(dim=1).double().mean())}
 
 
 def _write_sheet(

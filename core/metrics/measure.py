@@ -1,0 +1,87 @@
+"""All metrics of a generator, under one protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.metrics.copies import Copies
+from core.metrics.fid import fid, kid, precision_recall
+from core.metrics.generated import observe
+from core.metrics.inception_score import inception_score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core.metrics.features import Features
+    from core.metrics.protocol import MetricProtocol
+    from core.metrics.real import RealPictures
+    from core.training.snapshot import DeployedGenerator
+
+
+def measure(
+    generator: DeployedGenerator, protocol: MetricProtocol, *, features: Features, real: RealPictures
+) -> tuple[dict[str, float | list[float]], Copies | None]:
+    """Compute all metrics in one pass over the generated pictures.
+
+    Args:
+        generator: makes the pictures.
+        protocol: says which, how many, and what is computed of them.
+        features: of the protocol.
+        real: what is known of the real pictures under it.
+
+    Returns:
+        The metrics that docs/metrics.md lists, and the search for copies. What rests on nearest training pictures is
+        missing where the protocol leaves that search out, and lpips_intra where no two pictures share one.
+
+    Raises:
+        NonFinite: a feature left the finite numbers.
+    """
+    real_MF = real.features()
+    copies = None
+    if protocol.copies > 0:
+        training, threshold = real.to_search()
+        copies = Copies(training, threshold=threshold, pictures=protocol.copies)
+    seen = observe(generator, protocol, features=features, copies=copies)
+    metrics: dict[str, float | list[float]] = {
+        "fid": fid(seen.features_NF, real_MF),
+        **_kid(seen.features_NF, real_MF, protocol=protocol, suffix=""),
+        **precision_recall(seen.features_NF, real_MF)._asdict(),
+        "lpips": float(seen.distance_P.double().mean()),
+        **real.floors(),
+    }
+    if seen.logits_NK is not None:
+        score = inception_score(seen.logits_NK, seed=protocol.seed)
+        metrics |= {"inception_score": score.mean, "inception_score_sd": score.sd}
+    held_out_HF = real.held_out_features()
+    if held_out_HF is not None:
+        metrics["fid_held_out"] = fid(seen.features_NF, held_out_HF)
+        metrics |= _kid(seen.features_NF, held_out_HF, protocol=protocol, suffix="_held_out")
+    if copies is not None:
+        metrics |= copies.metrics()
+        intra = copies.within_clusters(features.lpips, pairs=protocol.lpips_pairs, seed=protocol.seed)
+        if intra is not None:
+            metrics["lpips_intra"] = intra
+        metrics |= _bank_hits(generator, copies, real=real, protocol=protocol)
+    return metrics, copies
+
+
+def _kid(generated_NF: Tensor, real_MF: Tensor, *, protocol: MetricProtocol, suffix: str) -> dict[str, float]:
+    found = kid(
+        generated_NF,
+        real_MF,
+        subsets=protocol.kid_subsets,
+        subset_size=min(len(generated_NF), len(real_MF)) // 2,
+        seed=protocol.seed,
+    )
+    return {f"kid{suffix}": found.mean, f"kid_sd{suffix}": found.sd}
+
+
+def _bank_hits(
+    generator: DeployedGenerator, copies: Copies, *, real: RealPictures, protocol: MetricProtocol
+) -> dict[str, float]:
+    """How often the nearest training picture is one whose metadata the picture was drawn from."""
+    nearest_N = real.searched_rows[copies.nearest().row_N.cpu()]
+    drawn_NK = generator.bank_rows(range(len(nearest_N)), seed=protocol.seed, latents=protocol.latents)
+    if drawn_NK is None:
+        return {}
+    return {"bank_hit_rate": float((drawn_NK == nearest_N[:, None]).any(dim=1).double().mean())}
