@@ -14,7 +14,7 @@ from core.evaluations.tables import Evaluation
 from core.jobs import queries
 from core.jobs.service import advance
 from core.jobs.tables import Checkpoint, Job
-from core.metrics.protocol import planned_backtracking
+from core.metrics.backtracking_protocol import planned_backtracking
 from core.schemas.evaluations import EvaluationOut
 from core.schemas.training import SlaeganConfig
 

@@ -13,6 +13,7 @@ from torch_fidelity.utils import create_feature_extractor
 
 from core.errors import NonFinite, WeightsMissing
 from core.metrics.networks import VGG16_NAME, register
+from core.metrics.perception import batch_size
 from core.weights import CATALOGUE, weights_path
 
 if TYPE_CHECKING:
@@ -118,13 +119,10 @@ def extract_with_logits(
         NonFinite: a feature is not a finite number.
     """
     device = next(extractor.parameters()).device
-    # On the CPU a small batch keeps a layer's result in the cache: at 224 x 224 four pictures of VGG-16's
-    # first layers in bf16 take 25 MB, and are faster by a third than sixteen.
-    batch = 64 if device.type == "cuda" else 4
     with torch.inference_mode():
         found = [
             [layer.float().cpu() for layer in extractor(part.to(device))]
-            for part in torch.split(pictures_N3HW, batch)
+            for part in torch.split(pictures_N3HW, batch_size(device))
         ]
     layers = [torch.cat(parts) for parts in zip(*found, strict=True)]
     if not all(layer.isfinite().all() for layer in layers):

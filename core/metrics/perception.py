@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+from core.metrics.networks import SIDE
 from core.training.perceptual import direction
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from core.training.perceptual import Lpips
-
-# The side at which VGG-16 was trained. Enlarging a smaller picture to it adds no detail, and costs twelve times as
-# much at 64 pixels (docs/adr/0005-vgg-features-at-native-size.md).
-VGG16_SIDE = 224
 
 
 def batch_size(device: torch.device) -> int:
@@ -34,13 +31,13 @@ def batch_size(device: torch.device) -> int:
 
 
 @torch.inference_mode()
-def look(lpips: Lpips, pictures_N3HW: Tensor, *, side: int = VGG16_SIDE) -> list[Tensor]:
+def look(lpips: Lpips, pictures_N3HW: Tensor, *, side: int = SIDE) -> list[Tensor]:
     """Features of LPIPS's five depths, NCHW on its device and in its type.
 
     Args:
         lpips: the network.
         pictures_N3HW: uint8, on any device.
-        side: larger pictures are brought to it, bilinear and antialiased.
+        side: larger pictures are brought to it, bilinear and antialiased; smaller ones stay, as for FID.
     """
     x = pictures_N3HW.to(lpips.shift.device).float()
     if max(x.shape[2:]) > side:

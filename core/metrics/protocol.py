@@ -19,15 +19,13 @@ from core.weights import CATALOGUE, VGG16_SHA256, available_extractors, usable_h
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from core.schemas.evaluations import BacktrackingIn
-
 KID_SUBSETS = 100
 Preparation = Literal[
     "all training pictures, centre crop, Lanczos, block means first where 8 times smaller",
     "all training pictures, padded with white, Lanczos, block means first where 8 times smaller",
     "all training pictures, squashed, Lanczos, block means first where 8 times smaller",
 ]
-_PREPARATION: dict[Fit, Preparation] = {
+PREPARATION: dict[Fit, Preparation] = {
     "crop": "all training pictures, centre crop, Lanczos, block means first where 8 times smaller",
     "pad": "all training pictures, padded with white, Lanczos, block means first where 8 times smaller",
     "squash": "all training pictures, squashed, Lanczos, block means first where 8 times smaller",
@@ -113,53 +111,11 @@ class MetricProtocol(Frozen):
 
     def hash(self) -> str:
         """The sha256 of the protocol's canonical JSON, in hex."""
-        return _hash(self)
+        return hash_of(self)
 
 
-class BacktrackingProtocol(Frozen):
-    """Everything that decides the numbers of one backtracking but the generator and the pictures."""
-
-    kind: Literal["backtracking"] = "backtracking"
-    version: Literal[1] = 1
-    loss: Literal["LPIPS + 0.2 mean square difference in [-1, 1], of pictures halved"] = (
-        "LPIPS + 0.2 mean square difference in [-1, 1], of pictures halved"
-    )
-    optimiser: Literal["Adam, 0.1, from a random latent"] = "Adam, 0.1, from a random latent"
-    steps: int
-    of: Literal["training", "held_out"]
-    pictures: int  # evenly chosen
-    seed: int
-    resolution: int
-    real_preparation: Preparation
-    lpips: Literal["vgg16 v0.1, fp32"] = "vgg16 v0.1, fp32"
-    lpips_weights_sha256: str = VGG16_SHA256
-
-    def hash(self) -> str:
-        """As of a MetricProtocol."""
-        return _hash(self)
-
-
-def planned_backtracking(
-    config: SlaeganConfig, asked: BacktrackingIn, *, image_count: int
-) -> BacktrackingProtocol:
-    """The protocol of a backtracking that somebody asks for.
-
-    Args:
-        config: of the job.
-        asked: of pictures of which there are `image_count`.
-        image_count: of the training, or kept from it, as asked.
-    """
-    return BacktrackingProtocol(
-        steps=asked.steps,
-        of=asked.of,
-        pictures=min(asked.pictures, image_count),
-        seed=asked.seed,
-        resolution=config.resolution,
-        real_preparation=_PREPARATION[config.fit],
-    )
-
-
-def _hash(protocol: Frozen) -> str:
+def hash_of(protocol: Frozen) -> str:
+    """The sha256 of a protocol's canonical JSON, in hex."""
     text = json.dumps(protocol.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -240,7 +196,7 @@ def planned_protocol(config: SlaeganConfig, *, image_count: int, held_out: int =
         resolution=config.resolution,
         real=image_count,
         held_out=held_out,
-        real_preparation=_PREPARATION[config.fit],
+        real_preparation=PREPARATION[config.fit],
         generated=evaluation.generated,
         generator_mode=_MODES[evaluation.generator_mode],
         latents=_latents(config),

@@ -8,8 +8,8 @@ import torch
 
 from core.errors import ConfigurationFailed
 from core.metrics.backtracking import backtrack
+from core.metrics.backtracking_protocol import BacktrackingProtocol
 from core.metrics.neighbours import PAIRS, write_sheet
-from core.metrics.protocol import BacktrackingProtocol
 from core.metrics.real import load_real
 from core.schemas.ticks import MetricsTick
 from core.training.perceptual import Lpips

@@ -8,7 +8,7 @@ from PIL import Image
 
 from core.errors import ConfigurationFailed
 from core.metrics.backtracking import backtrack
-from core.metrics.protocol import BacktrackingProtocol, planned_backtracking
+from core.metrics.backtracking_protocol import BacktrackingProtocol, planned_backtracking
 from core.metrics.reached import SHEET, evaluate_backtracking
 from core.schemas.evaluations import BacktrackingIn
 from core.training.data import load_pictures

@@ -1,0 +1,56 @@
+"""What a backtracking's number means: how it was computed. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from core.metrics.protocol import PREPARATION, Preparation, hash_of
+from core.schemas.training import Frozen
+from core.weights import VGG16_SHA256
+
+if TYPE_CHECKING:
+    from core.schemas.evaluations import BacktrackingIn
+    from core.schemas.training import SlaeganConfig
+
+
+class BacktrackingProtocol(Frozen):
+    """Everything that decides the numbers of one backtracking but the generator and the pictures."""
+
+    kind: Literal["backtracking"] = "backtracking"
+    version: Literal[1] = 1
+    loss: Literal["LPIPS + 0.2 mean square difference in [-1, 1], of pictures halved"] = (
+        "LPIPS + 0.2 mean square difference in [-1, 1], of pictures halved"
+    )
+    optimiser: Literal["Adam, 0.1, from a random latent"] = "Adam, 0.1, from a random latent"
+    steps: int
+    of: Literal["training", "held_out"]
+    pictures: int  # evenly chosen
+    seed: int
+    resolution: int
+    real_preparation: Preparation
+    lpips: Literal["vgg16 v0.1, fp32"] = "vgg16 v0.1, fp32"
+    lpips_weights_sha256: str = VGG16_SHA256
+
+    def hash(self) -> str:
+        """As of a MetricProtocol."""
+        return hash_of(self)
+
+
+def planned_backtracking(
+    config: SlaeganConfig, asked: BacktrackingIn, *, image_count: int
+) -> BacktrackingProtocol:
+    """The protocol of a backtracking that somebody asks for.
+
+    Args:
+        config: of the job.
+        asked: of pictures of which there are `image_count`.
+        image_count: of the training, or kept from it, as asked.
+    """
+    return BacktrackingProtocol(
+        steps=asked.steps,
+        of=asked.of,
+        pictures=min(asked.pictures, image_count),
+        seed=asked.seed,
+        resolution=config.resolution,
+        real_preparation=PREPARATION[config.fit],
+    )
