@@ -88,7 +88,13 @@ class DeployedGenerator:
 
         None where the bank has no part in them.
         """
-        return self._draw(indices, seed=seed, latents=latents)[2]
+        parts = []  # the noise planes, drawn along with them, are large: never those of all at once
+        for first in range(0, len(indices), _SAMPLE_BATCH):
+            _, _, rows = self._draw(indices[first : first + _SAMPLE_BATCH], seed=seed, latents=latents)
+            if rows is None:
+                return None
+            parts.append(rows)
+        return torch.cat(parts)
 
     @contextmanager
     def batch_statistics(self) -> Iterator[None]:
