@@ -14,7 +14,7 @@ from core.metrics.perception import batch_size, look
 from core.training.perceptual import direction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
@@ -41,20 +41,21 @@ class TrainingPictures:
     it is the squared Euclidean distance between all u_l times the root of w_l over the positions, one after another.
 
     Args:
-        pictures_M3HW: uint8, at least one.
+        parts: uint8 pictures, some at a time, so that large ones need not all be in memory.
+        count: of the pictures in all parts, at least one.
         lpips: the distance; with the device to compute on.
     """
 
-    def __init__(self, pictures_M3HW: Tensor, *, lpips: Lpips) -> None:
+    def __init__(self, parts: Iterable[Tensor], *, count: int, lpips: Lpips) -> None:
         self._lpips = lpips
-        width = self.points(pictures_M3HW[:1]).shape[1]
-        self._points_MD = torch.empty(
-            len(pictures_M3HW), width, dtype=torch.bfloat16, device=lpips.shift.device
-        )
-        for rows, part in zip(
-            torch.split(self._points_MD, TOGETHER), torch.split(pictures_M3HW, TOGETHER), strict=True
-        ):
-            rows.copy_(self.points(part))
+        self._points_MD = torch.empty(0, 0)
+        filled = 0
+        for part_K3HW in parts:
+            points_KD = self.points(part_K3HW)
+            if filled == 0:
+                self._points_MD = points_KD.new_empty(count, points_KD.shape[1])
+            self._points_MD[filled : filled + len(points_KD)] = points_KD
+            filled += len(points_KD)
         self._length_M = _lengths(self._points_MD)
 
     def points(self, pictures_N3HW: Tensor) -> Tensor:

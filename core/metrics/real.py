@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from core.files import atomic_path
 from core.metrics.copies import copy_threshold
 from core.metrics.fid import fid, kid
-from core.metrics.nearest import TrainingPictures
+from core.metrics.nearest import TOGETHER, TrainingPictures
 from core.metrics.perception import apart, look
 from core.metrics.protocol import MIN_REAL
 from core.training.data import load_pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import Tensor
@@ -109,10 +109,17 @@ class RealPictures:
 
     def to_search(self) -> tuple[TrainingPictures, float]:
         """Training pictures as `Copies` searches them, rows `searched_rows` of all, and the threshold of a copy."""
-        some_M3HW = self.pictures_M3HW[self.searched_rows]
-        training = TrainingPictures(some_M3HW, lpips=self._features.lpips)
-        among_MM = self._kept("distances", _OF_DISTANCES, lambda: training.distances(some_M3HW))
-        return training, copy_threshold(among_MM)
+        rows = self.searched_rows
+        training = TrainingPictures(self._parts(rows), count=len(rows), lpips=self._features.lpips)
+
+        def among() -> Tensor:
+            return torch.cat([training.distances(part) for part in self._parts(rows)])
+
+        return training, copy_threshold(self._kept("distances", _OF_DISTANCES, among))
+
+    def _parts(self, rows_K: Tensor) -> Iterator[Tensor]:
+        """Training pictures, some at a time: the file that holds them may be larger than the memory."""
+        return (self.pictures_M3HW[some] for some in torch.split(rows_K, TOGETHER))
 
     def floors(self) -> dict[str, float]:
         """What the metrics say of the training set itself, to be read beside a generator's numbers.
@@ -126,7 +133,8 @@ class RealPictures:
 
     def _measure_floors(self) -> Tensor:
         real_MF = self.features()
-        mirrored = self._features.of(self.pictures_M3HW.flip(dims=(3,)))
+        every_M = torch.arange(len(real_MF))
+        mirrored = torch.cat([self._features.of(part.flip(dims=(3,))) for part in self._parts(every_M)])
         order_M = torch.randperm(len(real_MF), generator=torch.Generator().manual_seed(self._protocol.seed))
         values = [fid(mirrored, real_MF), self._kid(mirrored, real_MF), self._lpips(order_M)]
         one, other = real_MF[order_M].chunk(2)
@@ -147,8 +155,8 @@ class RealPictures:
 
     def _lpips(self, order_M: Tensor) -> float:
         lpips = self._features.lpips
-        pictures = self.pictures_M3HW[order_M[: 2 * min(self._protocol.lpips_pairs, len(order_M) // 2)]]
-        parts = torch.split(pictures, self._features.batch)
+        paired = order_M[: 2 * min(self._protocol.lpips_pairs, len(order_M) // 2)]
+        parts = (self.pictures_M3HW[some] for some in torch.split(paired, self._features.batch))
         return float(torch.cat([apart(lpips, look(lpips, part)) for part in parts]).double().mean())
 
     def _kept(self, kind: str, names: set[str], compute: Callable[[], Tensor]) -> Tensor:
