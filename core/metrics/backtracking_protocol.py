@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from core.metrics.protocol import PREPARATION, Preparation, hash_of
 from core.schemas.training import Frozen
 from core.weights import VGG16_SHA256
@@ -18,17 +20,17 @@ class BacktrackingProtocol(Frozen):
 
     kind: Literal["backtracking"] = "backtracking"
     version: Literal[1] = 1
-    loss: Literal["LPIPS + 0.2 mean square difference in [-1, 1], of pictures halved"] = (
-        "LPIPS + 0.2 mean square difference in [-1, 1], of pictures halved"
+    loss: Literal["LPIPS + 0.2 mean square difference in [-1, 1], of 2x2 means"] = (
+        "LPIPS + 0.2 mean square difference in [-1, 1], of 2x2 means"
     )
     optimiser: Literal["Adam, 0.1, from a random latent"] = "Adam, 0.1, from a random latent"
     steps: int
     of: Literal["training", "held_out"]
-    pictures: int  # evenly chosen
+    pictures: int = Field(ge=1)  # evenly chosen
     seed: int
     resolution: int
     real_preparation: Preparation
-    lpips: Literal["vgg16 v0.1, fp32"] = "vgg16 v0.1, fp32"
+    lpips: Literal["vgg16 v0.1, fp32, of whole pictures"] = "vgg16 v0.1, fp32, of whole pictures"
     lpips_weights_sha256: str = VGG16_SHA256
 
     def hash(self) -> str:

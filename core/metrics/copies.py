@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from core.metrics.nearest import TrainingPictures
     from core.training.perceptual import Lpips
 
-# A training picture nearer to another than this share of the median distance is a second take of it.
-_DUPLICATE = 0.2
+# A training picture is a second take of another if it is nearer than this share of the median of nearest distances, or
+# of all distances: the former is small itself where most pictures have a twin.
+_OF_NEAREST, _OF_ALL = 0.2, 0.1
 _PERCENTILE, _SHARE = 0.05, 0.5
 
 
@@ -38,10 +39,11 @@ def copy_threshold(distances_MM: Tensor) -> float:
         distances_MM: of training pictures among themselves, mirror images included; the diagonal does not matter.
 
     Returns:
-        LPIPS; 0 where fewer than two different pictures are left.
+        LPIPS; 0 where fewer than two different pictures are left, so that there is nothing to tell copies by.
     """
     among_MM = distances_MM.clone().fill_diagonal_(torch.inf)
-    duplicate = _DUPLICATE * among_MM.min(dim=1).values.median()
+    of_nearest = _OF_NEAREST * among_MM.min(dim=1).values.median()
+    duplicate = torch.maximum(of_nearest, _OF_ALL * among_MM[among_MM.isfinite()].median())
     kept: list[int] = []
     for row, distance_M in enumerate(among_MM):
         if not kept or distance_M[kept].min() >= duplicate:
@@ -83,17 +85,18 @@ class Copies:
         else:
             straight_ND = self._training.points_of([features[: len(some)] for features in depths])
         self._waiting.append((straight_ND, self._training.points(some.flip(dims=(3,)))))
-        self._small.append(_small(some))
+        self._small += _small(some).unbind()
         if sum(len(straight) for straight, _ in self._waiting) >= TOGETHER:
             self._search()
 
     def _search(self) -> None:
         straight, mirrored = (torch.cat(points) for points in zip(*self._waiting, strict=True))
         self._waiting = []
-        self._found.append(Nearest(*self._training.distances_of(straight, mirrored).min(dim=1)))
+        found = self._training.distances_of(straight, mirrored).min(dim=1)
+        self._found.append(Nearest(found.values.cpu(), found.indices.cpu()))
 
     def nearest(self) -> Nearest:
-        """The nearest training pictures of those that were looked at."""
+        """The nearest training pictures of those that were looked at; on the CPU."""
         if self._waiting:
             self._search()
         distances, rows = zip(*self._found, strict=True)
@@ -103,18 +106,22 @@ class Copies:
         """Intra-cluster LPIPS at 64 pixels of so many pairs; None where no two pictures share a cluster."""
         clusters = Clusters(self.nearest().row_N, pairs=pairs, seed=seed)
         together = torch.stack([clusters.first, clusters.second], dim=1).flatten()
-        parts = torch.split(torch.cat(self._small)[together], batch_size(lpips.shift.device))
-        distances = [apart(lpips, look(lpips, part, side=SIDE)) for part in parts if len(part)]
+        parts = torch.split(together, batch_size(lpips.shift.device)) if len(together) else ()
+        pictures = (torch.stack([self._small[row] for row in part.tolist()]) for part in parts)
+        distances = [apart(lpips, look(lpips, some, side=SIDE)) for some in pictures]
         return clusters.mean(torch.cat([torch.zeros(0), *distances]))
 
     def metrics(self) -> dict[str, float]:
-        """copy_rate, copy_threshold, and nearest_lpips: the median distance from the nearest training picture."""
+        """nearest_lpips, the median distance from the nearest training picture; copy_threshold and copy_rate.
+
+        The latter two are missing where the training pictures are all alike and give no threshold.
+        """
         distance_N = self.nearest().distance_N
-        return {
-            "copy_rate": copy_rate(distance_N, threshold=self.threshold),
-            "copy_threshold": self.threshold,
-            "nearest_lpips": float(distance_N.median()),
-        }
+        found = {"nearest_lpips": float(distance_N.median())}
+        if self.threshold > 0:
+            found["copy_threshold"] = self.threshold
+            found["copy_rate"] = copy_rate(distance_N, threshold=self.threshold)
+        return found
 
 
 def _small(pictures_N3HW: Tensor) -> Tensor:

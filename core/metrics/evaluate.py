@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from core.errors import ConfigurationFailed, NonFinite
 from core.metrics.features import Features
+from core.metrics.generated import generated_at
 from core.metrics.measure import measure
 from core.metrics.neighbours import PAIRS, write_sheet
-from core.metrics.protocol import MetricProtocol, differing_fields, planned_protocol
+from core.metrics.protocol import differing_fields, planned_protocol
 from core.metrics.real import RealPictures, load_real
 from core.schemas.ticks import EvaluationSpec, MetricsTick
 from core.training.snapshot import load_generator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core.metrics.copies import Copies
+    from core.metrics.protocol import MetricProtocol
     from core.training.snapshot import DeployedGenerator
 
 SHEET = "neighbours.png"
@@ -60,15 +62,15 @@ def _write_sheet(
 ) -> None:
     """The pictures that are nearest to training pictures, of different ones where there are enough."""
     nearest = copies.nearest()
-    order_N = nearest.distance_N.argsort().cpu()
+    order_N = nearest.distance_N.argsort()
     taken: dict[int, int] = {}
     for index in order_N.tolist():
         taken.setdefault(int(nearest.row_N[index]), index)
     chosen = list(taken.values())[:PAIRS]
-    rows_K = real.searched_rows[nearest.row_N[chosen].cpu()]
+    rows_K = real.searched_rows[nearest.row_N[chosen]]
     write_sheet(
         path,
-        generator.pictures(chosen, seed=protocol.seed, latents=protocol.latents),
+        generated_at(generator, protocol, chosen),
         real.pictures_M3HW[rows_K],
         distance_N=nearest.distance_N[chosen],
         threshold=copies.threshold,
@@ -77,19 +79,15 @@ def _write_sheet(
 
 def _agreed(spec: EvaluationSpec, *, real: int, held_out: int) -> MetricProtocol:
     """The planned protocol, if it is what this code, these libraries and these pictures would compute."""
-    planned = MetricProtocol.model_validate(spec.protocol)
     here = planned_protocol(spec.config, image_count=real, held_out=held_out)
-    if planned.extractor == here.extractor == "inception_v3":
-        # Which weights lie here is for load_extractor to find out: it takes the planned ones or none.
-        here = here.model_copy(update={"weights_sha256": planned.weights_sha256})
-    protocols = {"planned": planned.model_dump(mode="json"), "here": here.model_dump(mode="json")}
-    if differing := differing_fields(protocols):
+    # Compared as they are stored: what another version has planned may be no protocol of this one.
+    if differing := differing_fields({"planned": spec.protocol, "here": here.model_dump(mode="json")}):
         raise ConfigurationFailed(
             f"This evaluation was planned under another protocol; it differs in {', '.join(differing)}. "
             "Run the evaluating worker with the versions and weights of the training worker.",
             differing=differing,
         )
-    return planned
+    return here
 
 
 def _check_finite(generator: DeployedGenerator) -> None:

@@ -45,8 +45,8 @@ def fid(generated_NF: Tensor, real_MF: Tensor) -> float:
         NonFinite: a feature is not a finite number.
     """
     _check(generated_NF, real_MF, least=2)
-    mean1_F, root1_KF = _mean_and_root(generated_NF.double())
-    mean2_F, root2_LF = _mean_and_root(real_MF.double())
+    mean1_F, root1_KF = _mean_and_root(generated_NF)
+    mean2_F, root2_LF = _mean_and_root(real_MF)
     between = (mean1_F - mean2_F).square().sum()
     traces = root1_KF.square().sum() + root2_LF.square().sum()
     return float(between + traces - 2 * torch.linalg.svdvals(root1_KF @ root2_LF.T).sum())
@@ -54,11 +54,15 @@ def fid(generated_NF: Tensor, real_MF: Tensor) -> float:
 
 def _mean_and_root(features_NF: Tensor) -> tuple[Tensor, Tensor]:
     """The mean, and a matrix A of at most F rows with A'A the unbiased covariance."""
-    mean_F = features_NF.mean(dim=0)
-    root_NF = (features_NF - mean_F) / (len(features_NF) - 1) ** 0.5
-    if len(root_NF) > root_NF.shape[1]:
-        root_NF = torch.linalg.qr(root_NF, mode="r").R  # Q cancels in A'A
-    return mean_F, root_NF
+    mean_F = features_NF.mean(dim=0, dtype=torch.float64)
+    root_KF = mean_F.new_empty(0, len(mean_F))
+    # In blocks, so that of fifty thousand rows no copy in float64 is made: Q cancels in A'A.
+    for block_BF in torch.split(features_NF, max(1_000, len(mean_F))):
+        centred_BF = (block_BF.double() - mean_F) / (len(features_NF) - 1) ** 0.5
+        root_KF = torch.cat([root_KF, centred_BF])
+        if len(root_KF) > root_KF.shape[1]:
+            root_KF = torch.linalg.qr(root_KF, mode="r").R
+    return mean_F, root_KF
 
 
 def kid(generated_NF: Tensor, real_MF: Tensor, *, subsets: int, subset_size: int, seed: int) -> Kid:

@@ -5,6 +5,7 @@ Shapes: N pictures, P pairs of them, F features, K classes.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -12,16 +13,15 @@ from torch import Tensor
 
 from core.metrics.nearest import SIDE
 from core.metrics.perception import apart, look
+from core.training.snapshot import STATISTICS_BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from core.metrics.copies import Copies
     from core.metrics.features import Features
     from core.metrics.protocol import MetricProtocol
     from core.training.snapshot import DeployedGenerator
-
-BATCH = 16  # pictures generated at once; an even number, so that pairs stay together
 
 
 class Observed(NamedTuple):
@@ -33,17 +33,28 @@ class Observed(NamedTuple):
 
 
 def generated(generator: DeployedGenerator, protocol: MetricProtocol) -> Iterator[Tensor]:
-    """The pictures of a protocol in their order, in batches of N3HW uint8 on the CPU."""
-    for start in range(0, protocol.generated, BATCH):
-        count = min(BATCH, protocol.generated - start)
-        if protocol.generator_mode == "deployed":
-            yield generator.sample(seed=protocol.seed, start=start, count=count, latents=protocol.latents)
-        else:  # the last batch is as large as the others, for its statistics
-            with generator.batch_statistics():
-                whole = generator.sample(
-                    seed=protocol.seed, start=start, count=BATCH, latents=protocol.latents
-                )
-            yield whole[:count]
+    """The pictures of a protocol in their order, in batches of N3HW uint8 on the CPU; N is even but for the last."""
+    for start in range(0, protocol.generated, STATISTICS_BATCH):
+        yield _batch(generator, protocol, start)[: protocol.generated - start]
+
+
+def generated_at(generator: DeployedGenerator, protocol: MetricProtocol, indices: Sequence[int]) -> Tensor:
+    """Some of the pictures of a protocol, again."""
+    if protocol.generator_mode == "deployed":
+        return generator.pictures(indices, seed=protocol.seed, latents=protocol.latents)
+    starts = {index - index % STATISTICS_BATCH for index in indices}
+    batches = {start: _batch(generator, protocol, start) for start in sorted(starts)}
+    return torch.stack(
+        [batches[index - index % STATISTICS_BATCH][index % STATISTICS_BATCH] for index in indices]
+    )
+
+
+def _batch(generator: DeployedGenerator, protocol: MetricProtocol, start: int) -> Tensor:
+    """A whole batch: where its statistics matter, the last is as large as the others."""
+    deployed = protocol.generator_mode == "deployed"
+    count = min(STATISTICS_BATCH, protocol.generated - start) if deployed else STATISTICS_BATCH
+    with nullcontext() if deployed else generator.batch_statistics():
+        return generator.sample(seed=protocol.seed, start=start, count=count, latents=protocol.latents)
 
 
 def observe(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from core.metrics.copies import Copies
 from core.metrics.fid import fid, kid, precision_recall
 from core.metrics.generated import observe
@@ -44,7 +46,7 @@ def measure(
     seen = observe(generator, protocol, features=features, copies=copies)
     metrics: dict[str, float | list[float]] = {
         "fid": fid(seen.features_NF, real_MF),
-        **_kid(seen.features_NF, real_MF, protocol=protocol, suffix=""),
+        **_kid(seen.features_NF, real_MF, size=protocol.kid_subset_size, protocol=protocol, suffix=""),
         **precision_recall(seen.features_NF, real_MF)._asdict(),
         "lpips": float(seen.distance_P.double().mean()),
         **real.floors(),
@@ -55,7 +57,8 @@ def measure(
     held_out_HF = real.held_out_features()
     if held_out_HF is not None:
         metrics["fid_held_out"] = fid(seen.features_NF, held_out_HF)
-        metrics |= _kid(seen.features_NF, held_out_HF, protocol=protocol, suffix="_held_out")
+        size = min(protocol.generated, protocol.held_out) // 2
+        metrics |= _kid(seen.features_NF, held_out_HF, size=size, protocol=protocol, suffix="_held_out")
     if copies is not None:
         metrics |= copies.metrics()
         intra = copies.within_clusters(features.lpips, pairs=protocol.lpips_pairs, seed=protocol.seed)
@@ -65,23 +68,26 @@ def measure(
     return metrics, copies
 
 
-def _kid(generated_NF: Tensor, real_MF: Tensor, *, protocol: MetricProtocol, suffix: str) -> dict[str, float]:
-    found = kid(
-        generated_NF,
-        real_MF,
-        subsets=protocol.kid_subsets,
-        subset_size=min(len(generated_NF), len(real_MF)) // 2,
-        seed=protocol.seed,
-    )
+def _kid(
+    generated_NF: Tensor, real_MF: Tensor, *, size: int, protocol: MetricProtocol, suffix: str
+) -> dict[str, float]:
+    found = kid(generated_NF, real_MF, subsets=protocol.kid_subsets, subset_size=size, seed=protocol.seed)
     return {f"kid{suffix}": found.mean, f"kid_sd{suffix}": found.sd}
 
 
 def _bank_hits(
     generator: DeployedGenerator, copies: Copies, *, real: RealPictures, protocol: MetricProtocol
 ) -> dict[str, float]:
-    """How often the nearest training picture is one whose metadata the picture was drawn from."""
-    nearest_N = real.searched_rows[copies.nearest().row_N.cpu()]
+    """How often the nearest training picture is one whose metadata the picture was drawn from.
+
+    Pictures drawn from none that was searched cannot hit, and are left out.
+    """
+    nearest_N = real.searched_rows[copies.nearest().row_N]
     drawn_NK = generator.bank_rows(range(len(nearest_N)), seed=protocol.seed, latents=protocol.latents)
     if drawn_NK is None:
         return {}
-    return {"bank_hit_rate": float((drawn_NK == nearest_N[:, None]).any(dim=1).double().mean())}
+    searched_N = torch.isin(drawn_NK, real.searched_rows).any(dim=1)
+    if not searched_N.any():
+        return {}
+    hit_N = (drawn_NK == nearest_N[:, None]).any(dim=1)
+    return {"bank_hit_rate": float(hit_N[searched_N].double().mean())}

@@ -21,7 +21,7 @@ _INK, _ALARM = "#222222", "#c01010"
 
 
 def write_sheet(
-    path: Path, generated_N3HW: Tensor, real_N3HW: Tensor, *, distance_N: Tensor, threshold: float
+    path: Path, generated_N3HW: Tensor, real_N3HW: Tensor, *, distance_N: Tensor, threshold: float | None
 ) -> None:
     """Write a PNG of pairs, four a row: a generated picture, its nearest training picture, their LPIPS.
 
@@ -30,7 +30,7 @@ def write_sheet(
         generated_N3HW: uint8.
         real_N3HW: uint8; row i is nearest to generated picture i, if need be as its mirror image.
         distance_N: LPIPS.
-        threshold: what is nearer is captioned as a copy.
+        threshold: what is nearer is captioned as a copy; None: nothing is.
     """
     columns = min(_ACROSS, len(generated_N3HW))
     rows = -(-len(generated_N3HW) // _ACROSS)
@@ -42,7 +42,7 @@ def write_sheet(
         sheet.paste(mine, (left, top))
         sheet.paste(theirs, (left + _SIDE, top))
         distance = float(distance_N[index])
-        copied = distance < threshold
+        copied = threshold is not None and distance < threshold
         caption = f"LPIPS {distance:.3f}, a copy" if copied else f"LPIPS {distance:.3f}"
         pen.text((left, top + _SIDE + 2), caption, fill=_ALARM if copied else _INK, font=font)
     with atomic_path(path) as temporary:

@@ -100,12 +100,19 @@ class MetricProtocol(Frozen):
     )
     lpips_weights_sha256: str = VGG16_SHA256
     lpips_pairs: int  # the first picture with the second, the third with the fourth, and so on
+    lpips_intra: Literal["pairs with one nearest training picture, clusters evenly, at 64x64"] = (
+        "pairs with one nearest training picture, clusters evenly, at 64x64"
+    )
     precision_recall: Literal["3rd neighbour"] = "3rd neighbour"
+    inception_score: Literal["10 splits, shuffled"] = "10 splits, shuffled"
     # So many generated pictures, the first ones, are compared with so many training pictures, evenly chosen.
     copies: int
     copies_real: int
     copies_resize: Literal["to 64x64 where larger, bilinear, antialiased; mirror images count"] = (
         "to 64x64 where larger, bilinear, antialiased; mirror images count"
+    )
+    copies_threshold: Literal["5th percentile of nearest distances, or half their median; twins left out"] = (
+        "5th percentile of nearest distances, or half their median; twins left out"
     )
     torch_fidelity: str
 

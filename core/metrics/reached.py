@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
+from pydantic import ValidationError
 
 from core.errors import ConfigurationFailed
 from core.metrics.backtracking import backtrack
 from core.metrics.backtracking_protocol import BacktrackingProtocol
 from core.metrics.neighbours import PAIRS, write_sheet
-from core.metrics.real import load_real
+from core.metrics.real import evenly, load_real
 from core.schemas.ticks import MetricsTick
 from core.training.perceptual import Lpips
 from core.training.snapshot import load_generator
@@ -36,7 +36,10 @@ def evaluate_backtracking(spec: EvaluationSpec) -> MetricsTick:
         DataFailed: a picture cannot be read.
         NonFinite: the generator left the finite numbers.
     """
-    protocol = BacktrackingProtocol.model_validate(spec.protocol)
+    try:
+        protocol = BacktrackingProtocol.model_validate(spec.protocol)
+    except ValidationError as error:
+        raise ConfigurationFailed(f"This backtracking was planned by another version: {error}") from error
     training_M3HW, held_out_H3HW = load_real(spec)
     pictures = training_M3HW if protocol.of == "training" else held_out_H3HW
     if pictures is None or len(pictures) < protocol.pictures:
@@ -45,7 +48,7 @@ def evaluate_backtracking(spec: EvaluationSpec) -> MetricsTick:
             f"This backtracking was planned with {protocol.pictures} pictures ({protocol.of}); here are {here}.",
             planned=protocol.pictures, here=here,
         )  # fmt: skip
-    targets_N3HW = pictures[torch.linspace(0, len(pictures) - 1, protocol.pictures).round().long()]
+    targets_N3HW = pictures[evenly(protocol.pictures, of=len(pictures))]
     lpips = Lpips(spec.weights_dir, device=spec.device)
     generator = load_generator(spec.generator, device=spec.device)
     reached = backtrack(generator, targets_N3HW, lpips=lpips, steps=protocol.steps, seed=protocol.seed)
@@ -53,7 +56,7 @@ def evaluate_backtracking(spec: EvaluationSpec) -> MetricsTick:
     picture = None
     if spec.work_dir is not None:
         some = reached.pictures_N3HW[:PAIRS], targets_N3HW[:PAIRS]
-        write_sheet(spec.work_dir / SHEET, *some, distance_N=distance_N[:PAIRS], threshold=0)
+        write_sheet(spec.work_dir / SHEET, *some, distance_N=distance_N[:PAIRS], threshold=None)
         picture = SHEET
     metrics: dict[str, float | list[float]] = {
         "lpips": float(distance_N.mean()),

@@ -31,20 +31,15 @@ if TYPE_CHECKING:
     from core.metrics.protocol import MetricProtocol
     from core.schemas.ticks import EvaluationSpec
 
-_OF_FEATURES = {
-    "extractor",
-    "weights_sha256",
-    "layer",
-    "resize",
-    "precision",
-    "resolution",
-    "real_preparation",
+_OF_ALL = {"version", "precision", "resolution", "real_preparation"}
+# The networks and the resizing of some extractors, and KID, are torch-fidelity's.
+_OF_FEATURES = {*_OF_ALL, "extractor", "weights_sha256", "layer", "resize", "torch_fidelity"}
+_OF_FLOORS = {
+    *_OF_FEATURES,
+    *("seed", "kid_subsets", "kid_kernel", "lpips", "lpips_weights_sha256", "lpips_pairs"),
 }
-_OF_FLOORS = {*_OF_FEATURES, "seed", "kid_subsets", "lpips", "lpips_weights_sha256", "lpips_pairs"}
-_OF_DISTANCES = {
-    *("lpips", "lpips_weights_sha256", "precision", "copies_resize", "copies_real"),
-    *("resolution", "real_preparation"),
-}
+_OF_DISTANCES = {*_OF_ALL, "lpips", "lpips_weights_sha256", "copies_resize", "copies_real"}
+_FORMAT = 1  # of what is kept: another one when other things are computed from the same facts
 _FLOORS = ("floor_fid_mirror", "floor_kid_mirror", "floor_lpips", "floor_fid_halves", "floor_kid_halves")
 
 
@@ -71,6 +66,11 @@ def load_real(spec: EvaluationSpec) -> tuple[Tensor, Tensor | None]:
     return training_M3HW, load(spec.held_out_dir, f"{spec.dataset_hash}-held-out")
 
 
+def evenly(count: int, *, of: int) -> Tensor:
+    """So many rows of a set, spread evenly from its first to its last; int64."""
+    return torch.linspace(0, of - 1, count).round().long()
+
+
 class RealPictures:
     """What an evaluation knows of the real pictures.
 
@@ -94,7 +94,7 @@ class RealPictures:
         self._spec, self._protocol, self._features = spec, protocol, features
         self.pictures_M3HW, self._held_out_H3HW = training_M3HW, held_out_H3HW
         count = len(training_M3HW)
-        self.searched_rows = torch.linspace(0, count - 1, protocol.copies_real).round().long()
+        self.searched_rows = evenly(protocol.copies_real, of=count)
 
     def features(self) -> Tensor:
         """Features of the training pictures, MF float32."""
@@ -168,12 +168,12 @@ class RealPictures:
             compute: makes it anew.
         """
         facts = self._protocol.model_dump_json(include=names)
-        name = hashlib.sha256(f"{self._spec.dataset_hash} {facts}".encode()).hexdigest()
+        name = hashlib.sha256(f"{_FORMAT} {self._spec.dataset_hash} {facts}".encode()).hexdigest()
         cached = self._spec.cache_dir / f"{kind}-{name}.safetensors"
         if cached.is_file():
             try:
                 return load_file(cached)[kind]
-            except SafetensorError:
+            except (SafetensorError, KeyError):
                 cached.unlink(missing_ok=True)  # a damaged cache is made again
         found = compute()
         with atomic_path(cached) as temporary:

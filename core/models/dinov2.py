@@ -34,7 +34,7 @@ _BLOCK = {
 # What torch raises where a file holds something else depends on what it holds.
 _UNREADABLE = (
     pickle.UnpicklingError,
-    *(AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError),
+    *(AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError),
 )
 _SCALED = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}
 

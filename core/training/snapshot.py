@@ -31,7 +31,9 @@ Latents = Literal["mix", "bank", "plain"]
 _FORMAT, _VERSION = "slaegan-generator", "1"
 _POWER_ITERATIONS = 20
 _BN_LATENTS, _BN_BATCH = 2048, 64
-_SAMPLE_BATCH = 16
+STATISTICS_BATCH = (
+    16  # pictures that are normalised by their own statistics together, where a protocol wants that
+)
 _GRID_SEED = 0
 _GRID_SIDE = 6
 _GRID_PIXELS = 1024
@@ -52,6 +54,8 @@ class DeployedGenerator:
     ) -> None:
         self.network, self.config, self.bank, self.images_seen = network, config, bank, images_seen
         self._device = next(network.parameters()).device
+        # The memory of 16 pictures at 256 pixels is enough at every resolution.
+        self._together = max(2, min(STATISTICS_BATCH, STATISTICS_BATCH * 256**2 // config.resolution**2))
         self._metadata_MF = None if bank is None else bank.standardised()
 
     def sample(self, *, seed: int, start: int, count: int, latents: Latents = "mix") -> Tensor:
@@ -73,8 +77,8 @@ class DeployedGenerator:
     def pictures(self, indices: Sequence[int], *, seed: int, latents: Latents = "mix") -> Tensor:
         """Make some pictures of a seed, as `sample` does, in the order of their indices as given."""
         parts = []
-        for first in range(0, len(indices), _SAMPLE_BATCH):
-            some = list(indices[first : first + _SAMPLE_BATCH])
+        for first in range(0, len(indices), self._together):
+            some = list(indices[first : first + self._together])
             # One picture takes other kernels than many, and would differ in its last bits.
             padded = some * 2 if len(some) == 1 else some
             latent_NZ, noises, _ = self._draw(padded, seed=seed, latents=latents)
@@ -89,8 +93,8 @@ class DeployedGenerator:
         None where the bank has no part in them.
         """
         parts = []  # the noise planes, drawn along with them, are large: never those of all at once
-        for first in range(0, len(indices), _SAMPLE_BATCH):
-            _, _, rows = self._draw(indices[first : first + _SAMPLE_BATCH], seed=seed, latents=latents)
+        for first in range(0, len(indices), self._together):
+            _, _, rows = self._draw(indices[first : first + self._together], seed=seed, latents=latents)
             if rows is None:
                 return None
             parts.append(rows)
@@ -98,14 +102,16 @@ class DeployedGenerator:
 
     @contextmanager
     def batch_statistics(self) -> Iterator[None]:
-        """Within it, BN uses the statistics of the pictures that are made together, as the papers' generators do."""
+        """Within it, BN uses the statistics of 16 pictures that are made together, as the papers' generators do."""
         layers = [layer for layer in self.network.modules() if isinstance(layer, nn.BatchNorm2d)]
+        together, self._together = self._together, STATISTICS_BATCH
         for layer in layers:
             layer.track_running_stats = False  # those that it has stay as they are
             layer.train()
         try:
             yield
         finally:
+            self._together = together
             for layer in layers:
                 layer.track_running_stats = True
                 layer.eval()
@@ -241,6 +247,21 @@ def load_generator(path: Path, *, device: torch.device | str = "cpu") -> Deploye
         ) from error
     if (header.get("format"), header.get("version")) != (_FORMAT, _VERSION):
         raise ConfigurationFailed(f"{path.name} is not a generator of this service.", file=path.name)
+    try:
+        return _assembled(header, tensors, device=device)
+    except (
+        KeyError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # a pydantic error is a ValueError, a wrong shape a RuntimeError
+        raise ConfigurationFailed(
+            f"{path.name} is not whole as a generator: {error}", file=path.name
+        ) from error
+
+
+def _assembled(
+    header: dict[str, str], tensors: dict[str, Tensor], *, device: torch.device | str
+) -> DeployedGenerator:
     config = SlaeganConfig.model_validate_json(header["config"])
     # The channels-last layout comes before the weights: a file keeps no strides.
     network = Generator(config, spectral=False).to(device)

@@ -270,7 +270,7 @@ def test_weights_of_no_known_hash_count_by_the_hash_they_have(tmp_path: Path) ->
 
 
 def test_weights_to_be_fetched_need_not_be_here_yet(tmp_path: Path) -> None:
-    assert weights.usable_hash("alexnet", tmp_path, asked=None) == weights.ALEXNET_SHA256
+    assert weights.usable_hash("alexnet", tmp_path, asked=None) == weights.ALEXNET.sha256
     with pytest.raises(InvalidRequest, match="leave weights_sha256 out"):
         weights.usable_hash("alexnet", tmp_path, asked="0" * 64)
 

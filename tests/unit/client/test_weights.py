@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from client import weights
 from client.local.weights import fetch_weights, weights_files
 from core.errors import InvalidRequest, WeightsMissing
-from core.weights import ALEXNET_FILE, CATALOGUE, INCEPTION_FILES, VGG16_FILE, VGG16_SHA256
+from core.weights import ALEXNET, CATALOGUE, INCEPTION_FILES, VGG16_FILE, VGG16_SHA256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,11 +203,11 @@ def test_all_are_listed_and_what_is_there_is_verified(tmp_path: Path, weights_di
         assert known.source in listed or known.files[0] in listed
     good = CliRunner().invoke(weights.app, ["verify", "--folder", str(tmp_path)])
     assert (good.exit_code, str(dinov2.sha256) in good.stdout) == (0, True)
-    (tmp_path / ALEXNET_FILE).write_bytes(b"damaged")
+    (tmp_path / ALEXNET.file).write_bytes(b"damaged")
     bad = CliRunner().invoke(weights.app, ["verify", "--folder", str(tmp_path)])
     assert bad.exit_code == 1
     (line,) = [line for line in bad.stdout.splitlines() if "wrong" in line]
-    assert ALEXNET_FILE in line
+    assert ALEXNET.file in line
 
 
 @pytest.mark.parametrize("extractor", ["vgg16", "alexnet"])

@@ -85,8 +85,20 @@ def test_half_the_median_holds_where_a_few_lie_close() -> None:
     assert copy_threshold(among) == pytest.approx(50.0)
 
 
-def test_copies_of_one_picture_leave_no_threshold() -> None:
+def test_copies_of_one_picture_leave_no_threshold(training: TrainingPictures) -> None:
     assert copy_threshold(torch.zeros(6, 6)) == 0
+    copies = Copies(training, threshold=0.0, pictures=2)
+    copies.add(pictures(2))
+    assert set(copies.metrics()) == {"nearest_lpips"}, "no rate of 0 where nothing can be told"
+
+
+def test_a_twin_of_every_picture_leaves_the_threshold_where_it_was() -> None:
+    """As where a set was uploaded with its mirror images, or frames of one film."""
+    place = torch.rand(50, 8, generator=torch.Generator().manual_seed(0))
+    near = place + 1e-4 * torch.randn(50, 8, generator=torch.Generator().manual_seed(1))
+    alone = copy_threshold(torch.cdist(place, place))
+    together = torch.cat([place, near])
+    assert copy_threshold(torch.cdist(together, together)) == pytest.approx(alone, rel=0.01)
 
 
 def test_only_the_first_pictures_of_the_stream_are_looked_at(training: TrainingPictures) -> None:

@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from core.errors import ConfigurationFailed, DataFailed, NonFinite, WeightsMissing
 from core.files import sha256_of
+from core.metrics.clusters import Clusters
 from core.metrics.evaluate import evaluate
 from core.metrics.extractors import extract, extract_with_logits, load_extractor
 from core.metrics.fid import fid, kid, precision_recall
@@ -17,7 +19,7 @@ from core.metrics.protocol import MetricProtocol, planned_protocol
 from core.training.data import load_pictures
 from core.training.perceptual import Lpips
 from core.training.snapshot import load_generator, write_generator
-from core.weights import INCEPTION_FILES
+from core.weights import CATALOGUE, INCEPTION_FILES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,8 +86,14 @@ def test_neighbours_and_clusters_are_those_computed_by_hand(
     threshold = result.metrics["copy_threshold"]
     assert result.metrics["copy_rate"] == float((nearest < threshold).float().mean())
     assert threshold > 0
-    assert pairs, "sixteen pictures and six clusters"
-    assert min(among.values()) - 1e-4 <= result.metrics["lpips_intra"] <= max(among.values()) + 1e-4
+    clusters = Clusters(row, pairs=8, seed=0)
+    chosen = list(zip(clusters.first.tolist(), clusters.second.tolist(), strict=True))
+    assert chosen, "sixteen pictures and six clusters"
+    by_hand = clusters.mean(torch.tensor([among[max(pair), min(pair)] for pair in chosen]))
+    assert result.metrics["lpips_intra"] == pytest.approx(by_hand, rel=1e-3)
+    drawn = load_generator(spec.generator).bank_rows(range(16), seed=0, latents="mix")
+    hits = [int(row[index]) in drawn[index].tolist() for index in range(16)]
+    assert result.metrics["bank_hit_rate"] == sum(hits) / 16
 
 
 def test_real_features_are_read_from_the_cache_unless_damaged(
@@ -143,6 +151,8 @@ def test_real_pictures_are_prepared_as_for_the_training(
         ({"weights_sha256": "0" * 64}, "weights_sha256"),
         ({"lpips_weights_sha256": "0" * 64}, "lpips_weights_sha256"),
         ({"copies": 15}, "copies"),
+        ({"layer": "another version's"}, "layer"),
+        ({"a_new_field": 1}, "a_new_field"),
     ],
 )
 def test_another_protocol_than_planned_is_refused(
@@ -159,6 +169,27 @@ def test_a_generator_of_nan_is_refused(evaluation_spec: EvaluationSpec, tmp_path
     next(generator.network.parameters()).data.view(-1)[0] = float("nan")
     write_generator(tmp_path / "generator.safetensors", generator, images_seen=0)
     with pytest.raises(NonFinite, match="not finite"):
+        evaluate(evaluation_spec.model_copy(update={"generator": tmp_path / "generator.safetensors"}))
+
+
+@pytest.mark.parametrize("damage", ["no configuration", "an unknown key", "no bank", "another shape"])
+def test_a_file_that_is_no_whole_generator_is_refused(
+    damage: str, evaluation_spec: EvaluationSpec, tmp_path: Path
+) -> None:
+    with safe_open(evaluation_spec.generator, framework="pt") as file:
+        header = file.metadata()
+    tensors = load_file(evaluation_spec.generator)
+    match damage:
+        case "no configuration":
+            del header["config"]
+        case "an unknown key":
+            header["config"] = header["config"].replace('"seed"', '"sead"', 1)
+        case "no bank":
+            del tensors["bank.rows"]
+        case _:
+            tensors["generator.start.weight"] = torch.zeros(1)
+    save_file(tensors, tmp_path / "generator.safetensors", metadata=header)
+    with pytest.raises(ConfigurationFailed, match="not whole as a generator"):
         evaluate(evaluation_spec.model_copy(update={"generator": tmp_path / "generator.safetensors"}))
 
 
@@ -182,7 +213,9 @@ def with_inception(spec: EvaluationSpec) -> EvaluationSpec:
     return spec.model_copy(update={"config": config, "protocol": protocol})
 
 
-def test_inception_computes_with_the_planned_weights(evaluation_spec: EvaluationSpec, tmp_path: Path) -> None:
+def test_inception_computes_with_the_planned_weights(
+    evaluation_spec: EvaluationSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights_dir = tmp_path / "weights"
     weights_dir.mkdir()
     for file in evaluation_spec.weights_dir.glob("vgg16*"):
@@ -196,7 +229,8 @@ def test_inception_computes_with_the_planned_weights(evaluation_spec: Evaluation
     with pytest.raises(WeightsMissing):  # it is there, but is not the canonical one that was planned
         evaluate(spec)
     digest = sha256_of(weights_dir / INCEPTION_FILES[0])
-    planned = spec.model_copy(update={"protocol": spec.protocol | {"weights_sha256": digest}})
+    monkeypatch.setitem(CATALOGUE, "inception_v3", CATALOGUE["inception_v3"]._replace(sha256=digest))
+    planned = with_inception(spec)
     found = evaluate(planned)
     assert found.protocol["extractor"] == "inception_v3"
     assert found.protocol["weights_sha256"] == digest
