@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from core.metrics.selection import choose
+from core.metrics.selection import JUDGED, choose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from core.schemas.jobs import Point
 
-_JUDGED = {"kid", "kid_sd", "recall", "copy_rate"}
 _NAMES = {"inception_v3": "Inception v3", "vgg16": "VGG-16"}
 
 
@@ -79,7 +78,7 @@ def _draw_line(axes: Axes, line: Sequence[Point], *, label: str, copy_limit: flo
     fids = [point.fid for point in line if point.fid is not None]
     axes.plot(seen, fids, marker="o", markersize=4, label=label)
     best = choose(
-        [point.model_dump(include=_JUDGED, exclude_none=True) for point in line], copy_limit=copy_limit
+        [point.model_dump(include=set(JUDGED), exclude_none=True) for point in line], copy_limit=copy_limit
     )
     if best is None:
         return

@@ -28,7 +28,9 @@ _MORE = {
         "415": "The upload is no multipart form",
         "507": "The store is full",
     },
-    ("/v1/datasets/{dataset_id}", "delete"): {"409": "A live job needs the dataset"},
+    ("/v1/datasets/{dataset_id}", "delete"): {
+        "409": "A job or an evaluation that is not over needs the dataset"
+    },
     ("/v1/jobs", "post"): {
         "404": "There is no such dataset",
         "413": "The body is too large",
@@ -39,6 +41,12 @@ _MORE = {
         "409": "The jobs have no protocol or not the pictures in common; `details.differing` tells the fields",
     },
     ("/v1/jobs/{job_id}/cancel", "post"): {"409": "The job is over"},
+    ("/v1/jobs/{job_id}/backtracking", "post"): {
+        "409": "The job has no generator yet, its pictures are deleted, or too many backtrackings wait",
+        "413": "The body is too large",
+        "415": "No JSON",
+    },
+    ("/v1/evaluations/{evaluation_id}", "delete"): {"409": "It is over, or a point of the curve"},
 }
 
 

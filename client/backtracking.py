@@ -1,22 +1,50 @@
-"""A backtracking as its owner sees it: waited for, then told."""
+"""A backtracking as its owner sees it: asked for, waited for, then told."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from core.errors import InfrastructureError, InvalidRequest
+from core.schemas.evaluations import BacktrackingIn
+
 if TYPE_CHECKING:
     from client.http import Client
     from core.schemas.evaluations import EvaluationOut
 
 _PAUSE_S = 1.0
+_PATIENCE_S = 120
+
+
+def question(*, held_out: bool, pictures: int, steps: int) -> BacktrackingIn:
+    """What to ask for.
+
+    Raises:
+        InvalidRequest: it is more than the service computes at once.
+    """
+    try:
+        return BacktrackingIn(of="held_out" if held_out else "training", pictures=pictures, steps=steps)
+    except ValidationError as error:
+        raise InvalidRequest("; ".join(detail["msg"] for detail in error.errors())) from error
 
 
 def wait_for(client: Client, evaluation: EvaluationOut) -> EvaluationOut:
-    """The evaluation once it is over."""
+    """The evaluation once it is over.
+
+    Raises:
+        InfrastructureError: the service was away for two minutes.
+    """
+    seen = time.monotonic()
     while evaluation.status in {"queued", "running"}:
         time.sleep(_PAUSE_S)
-        evaluation = client.evaluation(evaluation.id)
+        try:
+            evaluation = client.evaluation(evaluation.id)
+            seen = time.monotonic()
+        except InfrastructureError:
+            if time.monotonic() - seen > _PATIENCE_S:
+                raise
     return evaluation
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from client import connection, weights
 from client.arguments import configuration, find_job, find_weights
-from client.backtracking import told, wait_for
+from client.backtracking import question, told, wait_for
 from client.comparison import comparison_table, differences_table
 from client.http import Client
 from client.problems import not_installed
@@ -22,8 +22,7 @@ from client.tables import datasets_table, jobs_table
 from client.verdict import verdict
 from client.watch import display_for, in_style
 from client.watch import watch as watch_job
-from core.errors import Conflict, SlaeganError
-from core.schemas.evaluations import BacktrackingIn
+from core.errors import Conflict, InvalidRequest, SlaeganError
 from core.schemas.jobs import JobIn, JobOut, Status
 
 app = typer.Typer(
@@ -223,23 +222,29 @@ def backtrack(
     *,
     to: Annotated[Path | None, typer.Option(help="Where to save the sheet of pictures, a PNG.")] = None,
     held_out: Annotated[bool, typer.Option(help="Of pictures that were kept from the training.")] = False,
-    pictures: Annotated[int, typer.Option(help="So many, evenly chosen.")] = 16,
-    steps: Annotated[int, typer.Option(help="Of the search for each picture.")] = 200,
+    pictures: Annotated[int, typer.Option(min=1, max=200, help="So many, evenly chosen.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, max=2_000, help="Of the search for each picture.")] = 200,
     url: Url = None,
     key: Key = None,
     data: Data = None,
 ) -> None:
     """Measure how near the best generator comes to real pictures when its latents are optimised for that."""
-    asked = BacktrackingIn(of="held_out" if held_out else "training", pictures=pictures, steps=steps)
+    asked = question(held_out=held_out, pictures=pictures, steps=steps)
+    if to is not None and not to.resolve().parent.is_dir():
+        raise InvalidRequest(f"There is no folder {to.resolve().parent} to save the sheet in.")
     with _client(url, key, data) as client:
         found = find_job(client, job)
-        with Console().status("Backtracking ..."):
+        with Console(stderr=True).status(
+            "Backtracking: it waits for a metrics worker, then takes minutes ..."
+        ):
             done = wait_for(client, client.backtrack(found.id, asked))
         for line in told(done):
             _say(line)
         if to is not None and done.picture is not None:
             client.download_picture(done.picture, to=to)
             _say(str(to))
+        elif to is not None:
+            _say("It left no picture.")
     raise typer.Exit(0 if done.status == "done" else 1)
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _POLL_S = 1.0
 _PATIENCE_S = 120
 _LINE_EVERY_S = 10
+# Of an evaluation's numbers those that fit into a line; the others are in the curve.
+_SAID = {"fid", "kid", "kid_sd", "precision", "recall", "lpips", "copy_rate", "fid_held_out", "kid_held_out"}
 
 
 class Display(Protocol):
@@ -174,21 +176,34 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{s:02}" if hours else f"{minutes}:{s:02}"
 
 
+def _evaluation(event: EventOut) -> str:
+    said = event.payload
+    at = f"at {said.get('images_seen')} images"
+    why = (said.get("error") or {}).get("message", "unknown reason")
+    metrics = said.get("metrics", {})
+    match event.type:
+        case "evaluated":
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name in _SAID)
+            return f"evaluated {at}: {numbers} ({said.get('extractor')})"
+        case "backtracked":
+            return f"backtracked {at}: LPIPS {metrics.get('lpips', 0):.4g}"
+        case "backtracking_failed":
+            return f"no backtracking {at}: {why}"
+        case _:
+            return f"no metrics {at}: {why}"
+
+
 def describe(event: EventOut) -> str:
     """An event in a line; empty for what nobody waits for."""
     said = event.payload
-    error = said.get("error") or {}
     at = event.at.astimezone().strftime("%H:%M:%S")
     match event.type:
         case "queued":
             text = f"queued: {said.get('reason', '')}"
         case "running":
             text = f"running on {said.get('worker', 'a worker')}"
-        case "evaluated":
-            metrics = ", ".join(f"{name} {value:.4g}" for name, value in said.get("metrics", {}).items())
-            text = f"evaluated at {said.get('images_seen')} images: {metrics} ({said.get('extractor')})"
-        case "evaluation_failed" | "evaluation_skipped":
-            text = f"no metrics at {said.get('images_seen')} images: {error.get('message', 'unknown reason')}"
+        case "evaluated" | "evaluation_failed" | "evaluation_skipped" | "backtracked" | "backtracking_failed":
+            text = _evaluation(event)
         case "alarm":
             text = alarm_text(
                 said.get("kind", ""), said.get("message", "without a reason"), said.get("images_seen", 0)

@@ -111,18 +111,18 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
 def _post(claim: Claim, result: MetricsTick, *, work_dir: Path) -> None:
     """Store the picture, then write the row that names it and the metrics; a file without a row is removed again."""
     picture = None
+    key = f"jobs/{claim.job_id}/{claim.run}/picture-{claim.images_seen:010d}-{uuid4().hex[:8]}.png"
     if result.picture is not None:
-        name = f"neighbours-{claim.images_seen:010d}-{uuid4().hex[:8]}.png"
         try:
-            picture = put(work_dir / result.picture, key=f"jobs/{claim.job_id}/{claim.run}/{name}")
+            picture = put(work_dir / result.picture, key=key)
         except InfrastructureError as error:
             # The numbers took minutes or hours and are worth more than the picture of them.
             logger.warning("Evaluation %s is posted without its picture: %s", claim.evaluation_id, error)
     try:
         _end(service.post, claim, result.metrics, picture)
     finally:
-        if picture is not None:
-            clear([picture.key])
+        if result.picture is not None:  # also where the store took it, and its answer was lost
+            clear([key])
 
 
 def _end(

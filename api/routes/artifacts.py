@@ -97,19 +97,19 @@ def get_sample_file(sample_id: UUID, tenant: Tenant, database: Database, request
 
 
 @router.get(
-    "/evaluations/{evaluation_id}/neighbours.png",
+    "/evaluations/{evaluation_id}/picture.png",
     tags=["samples"],
-    summary="Generated pictures beside their nearest training pictures (PNG)",
+    summary="Generated pictures beside the nearest training pictures, or those that were aimed at (PNG)",
     response_class=Response,
     responses=RESPONSES,
 )
-def get_neighbours(evaluation_id: UUID, tenant: Tenant, database: Database, request: Request) -> Response:
+def get_picture(evaluation_id: UUID, tenant: Tenant, database: Database, request: Request) -> Response:
     row, picture = queries.picture(database, tenant_id=tenant, evaluation_id=evaluation_id)
     artifact = Artifact(
         storage_key=picture.key,
         size_bytes=picture.size_bytes,
         sha256=picture.sha256,
-        filename=f"{row.job_id}-{row.images_seen:09d}-neighbours.png",
+        filename=f"{row.job_id}-{row.images_seen:09d}-{'reached' if row.kind == 'backtracking' else 'neighbours'}.png",
         media_type="image/png",
         disposition="inline",
     )

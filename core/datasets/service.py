@@ -10,6 +10,7 @@ from sqlalchemy import Select, delete, func, insert, select
 from core.datasets.ingest import picture_key, preview_key, stored
 from core.datasets.tables import Dataset, DatasetImage
 from core.errors import Conflict, InvalidRequest, NotFound
+from core.evaluations.tables import PENDING, Evaluation
 from core.jobs.tables import Job
 from core.pages import newest_first
 from core.schemas.jobs import Status
@@ -150,7 +151,7 @@ def remove(session: Session, *, tenant_id: UUID, dataset_id: UUID) -> list[str]:
 
     Raises:
         NotFound: as for `get`.
-        Conflict: a job that is not over needs the dataset.
+        Conflict: a job or an evaluation that is not over needs the dataset.
     """
     # FOR UPDATE waits for submissions that hold the dataset, and makes later ones wait.
     dataset = _one(session, _of(tenant_id).where(Dataset.id == dataset_id).with_for_update(), dataset_id)
@@ -161,6 +162,17 @@ def remove(session: Session, *, tenant_id: UUID, dataset_id: UUID) -> list[str]:
         raise Conflict(
             f"Dataset {dataset_id} is needed by {len(live)} jobs that are not over: cancel them, or wait.",
             jobs=[str(job_id) for job_id in live],
+        )
+    asked = session.scalars(
+        select(Evaluation.id)
+        .join(Job, Job.id == Evaluation.job_id)
+        .where(Job.dataset_id == dataset_id, Evaluation.status.in_(PENDING))
+        .limit(10)
+    ).all()
+    if asked:
+        raise Conflict(
+            f"Dataset {dataset_id} is needed by {len(asked)} evaluations that are not over: cancel them, or wait.",
+            evaluations=[str(evaluation_id) for evaluation_id in asked],
         )
     dataset.deleted_at = func.now()
     session.execute(delete(DatasetImage).where(DatasetImage.dataset_id == dataset_id))

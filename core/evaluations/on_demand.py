@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
+from core.datasets import service as datasets
 from core.datasets.files import DatasetFiles
 from core.datasets.held_out import split
 from core.errors import Conflict, InvalidRequest, NotFound
-from core.evaluations.tables import Evaluation
+from core.evaluations.tables import PENDING, Evaluation
 from core.jobs import queries
 from core.jobs.service import advance
 from core.jobs.tables import Checkpoint, Job
@@ -21,6 +22,7 @@ from core.schemas.training import SlaeganConfig
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from core.metrics.backtracking_protocol import BacktrackingProtocol
     from core.schemas.evaluations import BacktrackingIn
 
 MAX_PENDING = 8
@@ -40,19 +42,18 @@ def backtrack(session: Session, asked: BacktrackingIn, *, tenant_id: UUID, job_i
     Raises:
         NotFound: the tenant has no such job, or the job no such generator.
         InvalidRequest: the job keeps no pictures from its training.
-        Conflict: the job has no generator yet, or too much is waiting already.
+        Conflict: the job has no generator yet, its pictures are deleted, or too much is waiting already.
     """
     job = queries.get(session, tenant_id=tenant_id, job_id=job_id)
+    try:
+        datasets.hold(session, tenant_id=tenant_id, dataset_id=job.dataset_id)
+    except NotFound as error:
+        raise Conflict(
+            f"The pictures of job {job_id} are deleted: there is nothing to come near to."
+        ) from error
     session.refresh(job, with_for_update=True)
-    config = SlaeganConfig.model_validate(job.config)
-    if asked.of == "held_out" and config.held_out == 0:
-        raise InvalidRequest(
-            "This job keeps no pictures from its training: ask for training, or train with config.held_out."
-        )
     generator = _generator(session, job, asked.checkpoint_id)
-    training, held_out = split(DatasetFiles.of(session, job.dataset_id), share=config.held_out)
-    of = training if asked.of == "training" or held_out is None else held_out
-    protocol = planned_backtracking(config, asked, image_count=of.count)
+    protocol = _planned(session, asked, job=job)
     found = session.scalar(
         select(Evaluation).where(
             Evaluation.job_id == job.id,
@@ -61,14 +62,34 @@ def backtrack(session: Session, asked: BacktrackingIn, *, tenant_id: UUID, job_i
             Evaluation.protocol_hash == protocol.hash(),
         )
     )
-    if found is not None and found.status not in {"failed", "skipped"}:
-        return found
-    _check_room(session, job)
+    if found is None or found.status in {"failed", "skipped"}:
+        _check_room(session, job)
+        found = _queued(session, found, generator=generator, protocol=protocol)
+        payload = {"evaluation_id": str(found.id), "images_seen": generator.images_seen}
+        advance(session, job.id, values={}, event="backtracking_queued", payload=payload)
+    return found
+
+
+def _planned(session: Session, asked: BacktrackingIn, *, job: Job) -> BacktrackingProtocol:
+    config = SlaeganConfig.model_validate(job.config)
+    training, held_out = split(DatasetFiles.of(session, job.dataset_id), share=config.held_out)
+    of = training if asked.of == "training" else held_out
+    if of is None:
+        raise InvalidRequest(
+            "This job keeps no pictures from its training: ask for training, or train with config.held_out."
+        )
+    return planned_backtracking(config, asked, image_count=of.count)
+
+
+def _queued(
+    session: Session, found: Evaluation | None, *, generator: Checkpoint, protocol: BacktrackingProtocol
+) -> Evaluation:
+    """A new row, or one that ended without a result as if it were new."""
     if found is None:
         found = Evaluation(
             id=uuid4(),
-            job_id=job.id,
-            run=job.run,
+            job_id=generator.job_id,
+            run=generator.run,
             kind="backtracking",
             images_seen=generator.images_seen,
             checkpoint_id=generator.id,
@@ -78,18 +99,15 @@ def backtrack(session: Session, asked: BacktrackingIn, *, tenant_id: UUID, job_i
         session.add(found)
     else:
         found.status, found.checkpoint_id, found.attempts = "queued", generator.id, 0
-        found.error = found.finished_at = None
+        found.error = found.finished_at = found.worker = None
+        found.created_at = func.clock_timestamp()
     session.flush()
-    payload = {"evaluation_id": str(found.id), "images_seen": generator.images_seen}
-    advance(session, job.id, values={}, event="backtracking_queued", payload=payload)
     return found
 
 
 def _check_room(session: Session, job: Job) -> None:
     pending = select(func.count()).where(
-        Evaluation.job_id == job.id,
-        Evaluation.kind == "backtracking",
-        Evaluation.status.in_(("queued", "running")),
+        Evaluation.job_id == job.id, Evaluation.kind == "backtracking", Evaluation.status.in_(PENDING)
     )
     if (waiting := session.scalar(pending) or 0) >= MAX_PENDING:
         raise Conflict(
@@ -118,26 +136,37 @@ def _generator(session: Session, job: Job, checkpoint_id: UUID | None) -> Checkp
     return generators[best] if best in generators else list(generators.values())[-1]
 
 
-def get(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> Evaluation:
-    """An evaluation of a job of this tenant.
+def cancel(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> Evaluation:
+    """Call a backtracking off that is not over; a running evaluator finds its lease gone. Twice is no error.
 
     Raises:
-        NotFound: there is none, or it is another tenant's: the answer is the same.
+        NotFound: the tenant has no such evaluation.
+        Conflict: it is a point of a job's curve, or it is over.
     """
-    query = select(Evaluation).join(Job, Job.id == Evaluation.job_id)
-    row = session.scalar(query.where(Evaluation.id == evaluation_id, Job.tenant_id == tenant_id))
-    if row is None:
-        raise NotFound(f"There is no evaluation {evaluation_id}.")
-    return row
-
-
-def backtrackings(session: Session, *, tenant_id: UUID, job_id: UUID) -> list[Evaluation]:
-    """Those of the job's current run, the newest first."""
-    job = queries.get(session, tenant_id=tenant_id, job_id=job_id)
-    query = select(Evaluation).where(
-        Evaluation.job_id == job.id, Evaluation.run == job.run, Evaluation.kind == "backtracking"
+    row = queries.evaluation(session, tenant_id=tenant_id, evaluation_id=evaluation_id)
+    session.execute(select(Job.id).where(Job.id == row.job_id).with_for_update())
+    changed = session.scalar(
+        update(Evaluation)
+        .where(Evaluation.id == row.id, Evaluation.kind == "backtracking", Evaluation.status.in_(PENDING))
+        .values(
+            status="skipped",
+            lease_token=None,
+            lease_expires_at=None,
+            error={"code": "skipped", "message": "cancelled"},
+            finished_at=func.clock_timestamp(),
+        )
+        .returning(Evaluation.id)
+        .execution_options(synchronize_session=False)
     )
-    return list(session.scalars(query.order_by(Evaluation.created_at.desc(), Evaluation.id)))
+    session.refresh(row)
+    if changed is not None:
+        payload = {"evaluation_id": str(row.id), "images_seen": row.images_seen}
+        advance(session, row.job_id, values={}, event="backtracking_cancelled", payload=payload)
+    elif row.kind != "backtracking":
+        raise Conflict("A point of the curve cannot be called off by itself: cancel the job.")
+    elif row.status != "skipped":
+        raise Conflict(f"The backtracking {row.id} is {row.status} already.")
+    return row
 
 
 def described(row: Evaluation) -> EvaluationOut:

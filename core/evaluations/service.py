@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from core.jobs.lease import StoredFile
 
-PENDING = ("queued", "running")
 _PAUSE_S = 10
 
 
@@ -36,6 +35,7 @@ class Claim:
     attempt: int
     job_id: UUID
     run: int
+    kind: str
     dataset_id: UUID
     images_seen: int
     config: dict[str, Any]
@@ -111,20 +111,22 @@ def skip_overtaken(session: Session, *, job_id: UUID, run: int, config: SlaeganC
 
 
 def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
-    """Take the oldest queued evaluation; None when there is none."""
-    found = session.scalar(
-        select(Evaluation)
+    """Take the oldest queued evaluation, of a curve first; None when there is none."""
+    found = session.execute(
+        select(Evaluation, Checkpoint)
+        .join(Checkpoint, Checkpoint.id == Evaluation.checkpoint_id)
         .where(Evaluation.status == "queued")
-        .order_by(Evaluation.created_at)
+        .order_by(Evaluation.kind == "backtracking", Evaluation.created_at)
         .limit(1)
-        .with_for_update(skip_locked=True)
-    )
+        .with_for_update(of=Evaluation, skip_locked=True)
+    ).one_or_none()
     if found is None:
         return None
+    evaluation, checkpoint = found
     token = uuid4()
     session.execute(
         update(Evaluation)
-        .where(Evaluation.id == found.id)
+        .where(Evaluation.id == evaluation.id)
         .values(
             status="running",
             worker=worker,
@@ -134,18 +136,18 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
         )
         .execution_options(synchronize_session=False)
     )
-    job = session.get_one(Job, found.job_id)
-    checkpoint = session.get_one(Checkpoint, found.checkpoint_id)
+    job = session.get_one(Job, evaluation.job_id)
     return Claim(
-        evaluation_id=found.id,
+        evaluation_id=evaluation.id,
         token=token,
-        attempt=found.attempts + 1,
+        attempt=evaluation.attempts + 1,
         job_id=job.id,
-        run=found.run,
+        run=evaluation.run,
+        kind=evaluation.kind,
         dataset_id=job.dataset_id,
-        images_seen=found.images_seen,
+        images_seen=evaluation.images_seen,
         config=job.config,
-        protocol=found.protocol,
+        protocol=evaluation.protocol,
         generator_key=checkpoint.storage_key,
         generator_sha256=checkpoint.sha256,
     )
@@ -174,16 +176,18 @@ def post(
         LeaseLost: the evaluation is another worker's by now, or its job has ended.
     """
     _end(session, held, status="done", metrics=metrics, **_named(picture))
-    payload = {
+    payload: dict[str, Any] = {
         "images_seen": held.images_seen,
+        "evaluation_id": str(held.evaluation_id),
         "metrics": metrics,
-        "extractor": held.protocol.get("extractor"),
     }
-    evaluation = session.get_one(Evaluation, held.evaluation_id)
-    event = "evaluated" if evaluation.kind == "metrics" else "backtracked"
-    advance(session, held.job_id, values={}, event=event, payload=payload)
-    if evaluation.kind == "metrics":
+    if held.kind == "metrics":
+        payload["extractor"] = held.protocol.get("extractor")
+        advance(session, held.job_id, values={}, event="evaluated", payload=payload)
+        evaluation = session.get_one(Evaluation, held.evaluation_id)
         judge(session, evaluation, config=SlaeganConfig.model_validate(held.config))
+    else:
+        advance(session, held.job_id, values={}, event="backtracked", payload=payload)
     return _settle(session, held)
 
 
@@ -213,7 +217,7 @@ def give_up(session: Session, held: Claim, error: SlaeganError) -> list[str]:
         LeaseLost: as `post`.
     """
     _end(session, held, status="failed", error=error.as_record())
-    warn(session, held.job_id, images_seen=held.images_seen, error=error)
+    warn(session, session.get_one(Evaluation, held.evaluation_id), error=error)
     return _settle(session, held)
 
 
@@ -241,10 +245,15 @@ def hand_back(session: Session, held: Claim) -> None:
     )
 
 
-def warn(session: Session, job_id: UUID, *, images_seen: int, error: SlaeganError) -> None:
-    """Say on the job that a snapshot has no metrics, and why."""
-    payload = {"images_seen": images_seen, "error": error.as_record()}
-    advance(session, job_id, values={}, event="evaluation_failed", payload=payload)
+def warn(session: Session, evaluation: Evaluation, *, error: SlaeganError) -> None:
+    """Say on the job that an evaluation has no result, and why."""
+    payload = {
+        "images_seen": evaluation.images_seen,
+        "evaluation_id": str(evaluation.id),
+        "error": error.as_record(),
+    }
+    event = "evaluation_failed" if evaluation.kind == "metrics" else "backtracking_failed"
+    advance(session, evaluation.job_id, values={}, event=event, payload=payload)
 
 
 def _end(session: Session, held: Claim, **values: Any) -> None:

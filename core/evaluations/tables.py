@@ -11,6 +11,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db import Base
 
+PENDING = ("queued", "running")
+
 
 class Evaluation(Base):
     __tablename__ = "evaluations"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.metrics import selection
-from core.schemas.training import SlaeganConfig
+from core.schemas.training import AlarmConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,8 @@ def best(curve: Sequence[Evaluated], *, config: dict[str, Any]) -> Best | None:
     Returns:
         None where there is nothing to choose from.
     """
+    if not curve:
+        return None
     comparable = _comparable(curve)
     choice = selection.choose([row.metrics for row in comparable], copy_limit=_copy_limit(config))
     return Best(comparable[choice.index].id, choice.reason) if choice else None
@@ -54,4 +56,5 @@ def _comparable(curve: Sequence[Evaluated]) -> list[Evaluated]:
 
 
 def _copy_limit(config: dict[str, Any]) -> float | None:
-    return SlaeganConfig.model_validate(config).alarms.copy_rate
+    # Of the configuration only what is needed: an old one that is no longer valid in other places can still be shown.
+    return AlarmConfig.model_validate(config.get("alarms", {})).copy_rate

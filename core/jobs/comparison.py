@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from core.datasets.tables import Dataset
-from core.errors import Conflict
+from core.errors import Conflict, InvalidRequest
 from core.evaluations.tables import Evaluation
 from core.jobs import queries
 from core.jobs.best import Evaluated, best
@@ -35,10 +35,13 @@ def compare(session: Session, *, tenant_id: UUID, job_ids: Sequence[UUID]) -> Co
         job_ids: which jobs; one named twice is meant once.
 
     Raises:
+        InvalidRequest: they are one job.
         NotFound: one of the jobs is not the tenant's.
         Conflict: one has no metrics yet, or no protocol or not the pictures are common to all; `differing` in its
             details has each field that differs, with its value by job.
     """
+    if len(set(job_ids)) < 2:  # noqa: PLR2004  # a comparison has two sides
+        raise InvalidRequest("A comparison needs two different jobs; these are one.")
     jobs = [queries.get(session, tenant_id=tenant_id, job_id=job_id) for job_id in dict.fromkeys(job_ids)]
     curves = _curves(session, jobs)
     for job in jobs:

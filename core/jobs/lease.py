@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import LeaseLost, SlaeganError
-from core.evaluations.tables import Evaluation
+from core.evaluations.tables import PENDING, Evaluation
 from core.jobs.retention import needed_to_begin_from
 from core.jobs.service import ENDED, advance, drop_evaluations
 from core.jobs.tables import Checkpoint, Job, LogLine, Loss, Sample
@@ -170,6 +170,10 @@ def record_warning(session: Session, attempt: Attempt, warning: WarningTick) -> 
     raised = session.scalars(select(Job.alarms).where(Job.id == attempt.job_id).with_for_update()).one()
     stay = [alarm for alarm in raised if alarm["images_seen"] <= warning.images_seen]
     _say(session, attempt, "warning", payload, images_seen=warning.images_seen, alarms=stay)
+    for alarm in raised:
+        if alarm not in stay:
+            cleared = {"kind": alarm["kind"], "images_seen": warning.images_seen}
+            advance(session, attempt.job_id, values={}, event="alarm_cleared", payload=cleared)
     keys: list[str] = []
     for table, file in (
         (Evaluation, Evaluation.picture_key),
@@ -288,7 +292,7 @@ def settle(session: Session, job_id: UUID) -> bool:
     open_evaluations = select(Evaluation.id).where(
         Evaluation.job_id == job_id,
         Evaluation.kind == "metrics",
-        Evaluation.status.in_(("queued", "running")),
+        Evaluation.status.in_(PENDING),
     )
     return advance(
         session,

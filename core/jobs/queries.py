@@ -13,6 +13,7 @@ from core.jobs.best import Evaluated
 from core.jobs.best import best as best_of
 from core.jobs.lease import StoredFile
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
+from core.metrics.selection import JUDGED
 from core.pages import newest_first
 from core.schemas.jobs import METRICS, Alarm, JobOut, LossOut, PictureOut, Point, Status, WorkerOut
 
@@ -83,8 +84,11 @@ def describe(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
 @cache
 def _done() -> Select[UUID, UUID, str, dict[str, Any] | None]:
     """The numbers of all done evaluations of the jobs in `ids`, by images seen. Built once: that costs a while."""
+    # What the rule of selection looks at, of some twenty numbers.
+    pairs = [part for name in JUDGED for part in (name, Evaluation.metrics[name])]
+    judged = func.jsonb_build_object(*pairs)
     return (
-        select(Evaluation.job_id, Evaluation.id, Evaluation.protocol_hash, Evaluation.metrics)
+        select(Evaluation.job_id, Evaluation.id, Evaluation.protocol_hash, func.jsonb_strip_nulls(judged))
         .join(Job, (Job.id == Evaluation.job_id) & (Job.run == Evaluation.run))
         .where(Evaluation.job_id.in_(bindparam("ids", expanding=True)), Evaluation.status == "done")
         .where(Evaluation.kind == "metrics")
@@ -182,15 +186,34 @@ def sample(session: Session, *, tenant_id: UUID, sample_id: UUID) -> Sample:
     )
 
 
+def evaluation(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> Evaluation:
+    """An evaluation of a job of this tenant; raises NotFound as `get` does."""
+    query = select(Evaluation).join(Job, Job.id == Evaluation.job_id)
+    return _one(
+        session,
+        query.where(Evaluation.id == evaluation_id, Job.tenant_id == tenant_id),
+        f"evaluation {evaluation_id}",
+    )
+
+
+def backtrackings(
+    session: Session, *, tenant_id: UUID, job_id: UUID, limit: int, cursor: str | None
+) -> tuple[list[Evaluation], str | None]:
+    """Those of the job's current run, the newest first."""
+    job = get(session, tenant_id=tenant_id, job_id=job_id)
+    query = select(Evaluation).where(
+        Evaluation.job_id == job.id, Evaluation.run == job.run, Evaluation.kind == "backtracking"
+    )
+    return newest_first(session, query, table=Evaluation, limit=limit, cursor=cursor)
+
+
 def picture(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> tuple[Evaluation, StoredFile]:
     """An evaluation of a job of this tenant, and its picture; raises NotFound also where it has none."""
-    query = select(Evaluation).join(Job, Job.id == Evaluation.job_id)
-    query = query.where(Evaluation.id == evaluation_id, Job.tenant_id == tenant_id)
-    row = _one(session, query, f"evaluation {evaluation_id}")
+    row = evaluation(session, tenant_id=tenant_id, evaluation_id=evaluation_id)
     if row.picture_key is None or row.picture_sha256 is None or row.picture_size_bytes is None:
         raise NotFound(
-            f"The evaluation {evaluation_id} ({row.status}) has left no picture: it searched for no copies, or its "
-            "picture could not be stored."
+            f"The evaluation {evaluation_id} ({row.status}) has left no picture: it is not done, searched for no "
+            "copies, or its picture could not be stored."
         )
     return row, StoredFile(row.picture_key, sha256=row.picture_sha256, size_bytes=row.picture_size_bytes)
 
@@ -254,7 +277,7 @@ def picture_of(row: Evaluation) -> PictureOut | None:
     """Where its picture is to be had, if it left one."""
     if row.picture_sha256 is None or row.picture_size_bytes is None:
         return None
-    url = f"/v1/evaluations/{row.id}/neighbours.png"
+    url = f"/v1/evaluations/{row.id}/picture.png"
     return PictureOut(url=url, size_bytes=row.picture_size_bytes, sha256=row.picture_sha256)
 
 

@@ -7,8 +7,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, func, select, update
 
+from core.datasets.files import DatasetFiles
+from core.datasets.held_out import split
 from core.errors import Conflict, InvalidRequest, NotFound
-from core.evaluations.tables import Evaluation
+from core.evaluations.tables import PENDING, Evaluation
 from core.jobs.tables import Checkpoint, Job, JobEvent
 from core.schemas.jobs import Status
 from core.schemas.training import SlaeganConfig, architecture_differences
@@ -46,10 +48,10 @@ def create(
 
     Raises:
         NotFound: the tenant has no such checkpoint.
-        InvalidRequest: its networks are of another shape.
+        InvalidRequest: its networks are of another shape, or have seen what is to be held out.
     """
     if init_from is not None:
-        _hold_checkpoint(session, init_from, tenant_id=tenant_id, config=config)
+        _hold_checkpoint(session, init_from, tenant_id=tenant_id, dataset_id=dataset_id, config=config)
     job = Job(
         id=uuid4(),
         tenant_id=tenant_id,
@@ -68,11 +70,11 @@ def create(
 
 
 def _hold_checkpoint(
-    session: Session, checkpoint_id: UUID, *, tenant_id: UUID, config: SlaeganConfig
+    session: Session, checkpoint_id: UUID, *, tenant_id: UUID, dataset_id: UUID, config: SlaeganConfig
 ) -> None:
     """Check a checkpoint to begin from, and keep it from being deleted before the transaction ends."""
     found = session.execute(
-        select(Checkpoint.kind, Job.config)
+        select(Checkpoint.kind, Job.config, Job.dataset_id)
         .join(Job, Job.id == Checkpoint.job_id)
         .where(Checkpoint.id == checkpoint_id, Job.tenant_id == tenant_id)
         .with_for_update(read=True, key_share=True, of=Checkpoint)
@@ -90,6 +92,24 @@ def _hold_checkpoint(
         raise InvalidRequest(
             f"The networks of checkpoint {checkpoint_id} have another shape: {listed}.",
             differing={name: list(values) for name, values in differing.items()},
+        )
+    if config.held_out > 0:
+        _check_unseen(session, dataset_id, config=config, trained_on=found.dataset_id, then=source)
+
+
+def _check_unseen(
+    session: Session, dataset_id: UUID, *, config: SlaeganConfig, trained_on: UUID, then: SlaeganConfig
+) -> None:
+    """Refuse to keep pictures from a training as unseen which the weights that it begins from have seen."""
+    _, held_out = split(DatasetFiles.of(session, dataset_id), share=config.held_out)
+    seen, _ = split(DatasetFiles.of(session, trained_on), share=then.held_out)
+    known = {image.sha256 for image in seen.images}
+    unseen = held_out.images if held_out is not None else ()
+    if count := sum(image.sha256 in known for image in unseen):
+        raise InvalidRequest(
+            f"The checkpoint was trained on {count} of the {len(unseen)} pictures that held_out {config.held_out} "
+            f"would keep as unseen: its own held_out was {then.held_out}. Choose no larger share, or begin anew.",
+            seen=count,
         )
 
 
@@ -143,7 +163,7 @@ def drop_evaluations(session: Session, job_id: UUID, *, reason: str) -> None:
     """Skip what is still to be evaluated of a job that ended; a running evaluator finds its lease gone."""
     session.execute(
         update(Evaluation)
-        .where(Evaluation.job_id == job_id, Evaluation.status.in_(("queued", "running")))
+        .where(Evaluation.job_id == job_id, Evaluation.status.in_(PENDING))
         .values(
             status="skipped",
             lease_token=None,

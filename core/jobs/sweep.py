@@ -85,7 +85,7 @@ def _take_back_evaluation(session: Session, evaluation: Evaluation, *, max_attem
         .execution_options(synchronize_session=False)
     )
     if gave_up and changed.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
-        evaluations.warn(session, evaluation.job_id, images_seen=evaluation.images_seen, error=error)
+        evaluations.warn(session, evaluation, error=error)
 
 
 def _hints(session: Session, *, lease_s: float) -> Hints:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+JUDGED = ("kid", "kid_sd", "recall", "copy_rate")
+
+
 @dataclass(frozen=True)
 class Choice:
     """Where in the curve the best snapshot stands, and why it is the best."""

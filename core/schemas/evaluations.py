@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.schemas.jobs import PictureOut
+
+MAX_WORK = 20_000  # pictures times steps
 
 
 class BacktrackingIn(BaseModel):
@@ -26,6 +28,15 @@ class BacktrackingIn(BaseModel):
     pictures: int = Field(16, ge=1, le=200, description="So many, evenly chosen; all where there are fewer")
     steps: int = Field(200, ge=1, le=2_000, description="Of Adam, for each picture")
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _is_bearable(self) -> Self:
+        if self.pictures * self.steps > MAX_WORK:
+            raise ValueError(
+                f"pictures * steps is {self.pictures * self.steps}; at most {MAX_WORK} are computed at once, since "
+                "others wait meanwhile: ask for fewer of either"
+            )
+        return self
 
 
 class EvaluationOut(BaseModel):

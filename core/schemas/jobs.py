@@ -59,7 +59,7 @@ METRICS = (
 class PictureOut(BaseModel):
     """Generated pictures beside their nearest training pictures, a PNG."""
 
-    url: str = Field(examples=["/v1/evaluations/8b2f…/neighbours.png"])
+    url: str = Field(examples=["/v1/evaluations/8b2f…/picture.png"])
     size_bytes: int
     sha256: str
 

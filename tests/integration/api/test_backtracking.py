@@ -7,12 +7,10 @@ from uuid import uuid4
 
 import pytest
 import redis
-from sqlalchemy import select
 
-from core.errors import SlaeganError
+from core.errors import LeaseLost, SlaeganError
 from core.evaluations import service
 from core.evaluations.on_demand import MAX_PENDING
-from core.evaluations.tables import Evaluation
 from core.jobs import lease
 from core.settings import settings
 from tests.integration.api import story
@@ -103,6 +101,7 @@ def test_what_cannot_be_asked(owner: Person, session: Session, attempt: Attempt)
     told = problem(owner.post(path, json={"of": "held_out"}), 422, "invalid")
     assert "keeps no pictures" in told["detail"]
     problem(owner.post(path, json={"steps": 0}), 422, "invalid")
+    problem(owner.post(path, json={"pictures": 200, "steps": 2000}), 422, "invalid")
     for steps in range(1, MAX_PENDING + 1):
         ask(owner, attempt, steps=steps, checkpoint_id=str(made))
     told = problem(owner.post(path, json={"steps": 100}), 409, "conflict")
@@ -120,4 +119,61 @@ def test_a_job_succeeds_while_one_waits_and_its_generator_stays(
     service.post(session, claim(session, asked["id"]), METRICS)
     session.commit()
     assert owner.get(f"/v1/evaluations/{asked['id']}").json()["status"] == "done"
-    assert session.scalars(select(Evaluation.kind)).all().count("backtracking") >= 1
+    assert owner.get(f"/v1/checkpoints/{asked['checkpoint_id']}/file").content == b"x"
+
+
+def test_points_of_a_curve_come_first(owner: Person, session: Session, attempt: Attempt) -> None:
+    made = story.checkpoint(session, attempt, b"x")
+    asked = ask(owner, attempt)
+    story.evaluation(session, attempt, made, images_seen=0, fid=None)
+    claimed = service.claim(session, worker="m1", lease_s=600)
+    session.commit()
+    assert claimed is not None
+    assert claimed.kind == "metrics"
+    assert claim(session, asked["id"]).kind == "backtracking"
+
+
+def test_it_can_be_called_off(owner: Person, session: Session, attempt: Attempt) -> None:
+    made = story.checkpoint(session, attempt, b"x")
+    asked = ask(owner, attempt)
+    held = claim(session, asked["id"])
+    path = f"/v1/evaluations/{asked['id']}"
+    for _ in range(2):
+        answer = owner.delete(path)
+        assert (answer.status_code, answer.json()["status"]) == (200, "skipped")
+    with pytest.raises(LeaseLost):
+        service.post(session, held, METRICS)
+    session.rollback()
+    again = ask(owner, attempt)
+    assert (again["id"], again["status"]) == (asked["id"], "queued")
+    service.post(session, claim(session, asked["id"]), METRICS)
+    session.commit()
+    problem(owner.delete(path), 409, "conflict")
+    story.evaluation(session, attempt, made, images_seen=0, fid=9.0)
+    [point] = owner.get(f"/v1/jobs/{attempt.job_id}/metrics").json()["items"]
+    problem(owner.delete(f"/v1/evaluations/{point['evaluation_id']}"), 409, "conflict")
+
+
+def test_its_failure_is_no_missing_point(owner: Person, session: Session, attempt: Attempt) -> None:
+    story.checkpoint(session, attempt, b"x")
+    asked = ask(owner, attempt)
+    service.give_up(session, claim(session, asked["id"]), SlaeganError("no luck"))
+    session.commit()
+    last = owner.get(f"/v1/jobs/{attempt.job_id}/events").json()["items"][-1]
+    assert (last["type"], last["payload"]["evaluation_id"]) == ("backtracking_failed", asked["id"])
+
+
+def test_pictures_stay_while_one_waits_and_are_missed_when_deleted(
+    owner: Person, session: Session, attempt: Attempt
+) -> None:
+    story.checkpoint(session, attempt, b"x")
+    asked = ask(owner, attempt)
+    lease.finish(session, attempt)
+    session.commit()
+    dataset = f"/v1/datasets/{owner.get(f'/v1/jobs/{attempt.job_id}').json()['dataset_id']}"
+    told = problem(owner.delete(dataset), 409, "conflict")
+    assert "1 evaluations" in told["detail"]
+    assert owner.delete(f"/v1/evaluations/{asked['id']}").status_code == 200
+    assert owner.delete(dataset).status_code == 204
+    told = problem(owner.post(f"/v1/jobs/{attempt.job_id}/backtracking"), 409, "conflict")
+    assert "are deleted" in told["detail"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from core.jobs import lease
 from tests.integration.api import story
 from tests.integration.api.conftest import problem
+from tests.picture_files import form, pngs
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -35,6 +36,21 @@ def test_another_tenant_pins_nothing_and_begins_from_nothing(
     assert owner.get(f"/v1/checkpoints/{made}").json()["pinned"] is False
     body = {"dataset_id": story.upload(stranger), "config": {"resolution": 64}, "init_from": str(made)}
     problem(stranger.post("/v1/jobs", json=body), 404, "not_found")
+
+
+def test_pictures_that_the_weights_have_seen_cannot_be_held_out(owner: Person, session: Session) -> None:
+    dataset = owner.post("/v1/datasets", files=form(pngs(40))).json()["id"]
+
+    def body(held_out: float, **more: Any) -> dict[str, Any]:
+        return {"dataset_id": dataset, "config": {"resolution": 64, "held_out": held_out}, **more}
+
+    first = owner.post("/v1/jobs", json=body(0.3, priority=100)).json()
+    made = story.checkpoint(session, story.start(session, first), b"x")
+    told = problem(owner.post("/v1/jobs", json=body(0.5, init_from=str(made))), 422, "invalid")
+    assert told["details"]["seen"] > 0
+    assert "its own held_out was 0.3" in told["detail"]
+    assert owner.post("/v1/jobs", json=body(0.3, init_from=str(made))).status_code == 201
+    assert owner.post("/v1/jobs", json=body(0, init_from=str(made))).status_code == 201
 
 
 def test_a_job_begins_from_a_checkpoint_of_the_same_shape(owner: Person, session: Session) -> None:

@@ -85,14 +85,14 @@ def test_pictures_of_evaluations(owner: Person, session: Session, tmp_path: Path
         story.evaluation(session, attempt, made, images_seen=images_seen, fid=fid, picture=picture)
     with_picture, without, _ = owner.get(f"/v1/jobs/{job['id']}/metrics").json()["items"]
     told = with_picture["picture"]
-    assert told["url"] == f"/v1/evaluations/{with_picture['evaluation_id']}/neighbours.png"
+    assert told["url"] == f"/v1/evaluations/{with_picture['evaluation_id']}/picture.png"
     response = owner.get(told["url"])
     assert (response.content, response.headers["content-type"]) == (png("blue"), "image/png")
     assert response.headers["etag"] == f'"{told["sha256"]}"'
     assert owner.get(told["url"], headers={"Range": "bytes=1-3"}).content == b"PNG"
     assert owner.get(told["url"], headers={"If-None-Match": response.headers["etag"]}).status_code == 304
     assert without["picture"] is None
-    url = f"/v1/evaluations/{without['evaluation_id']}/neighbours.png"
+    url = f"/v1/evaluations/{without['evaluation_id']}/picture.png"
     assert "has left no picture" in problem(owner.get(url), 404, "not_found")["detail"]
 
     story.evaluation(session, attempt, made, images_seen=24, fid=1.0, picture=story.store_file(png("red")))
@@ -172,6 +172,6 @@ def test_unknown_files(owner: Person) -> None:
         f"/v1/checkpoints/{uuid4()}",
         f"/v1/checkpoints/{uuid4()}/file",
         f"/v1/samples/{uuid4()}/file",
-        f"/v1/evaluations/{uuid4()}/neighbours.png",
+        f"/v1/evaluations/{uuid4()}/picture.png",
     ):
         problem(owner.get(path), 404, "not_found")

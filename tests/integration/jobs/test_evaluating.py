@@ -63,7 +63,7 @@ def test_a_picture_is_stored_and_named(db: Sessions, held: Claim, tmp_path: Path
     [key] = store().keys(f"jobs/{held.job_id}")
     found = row(db)
     assert (found.status, found.metrics, found.picture_key) == ("done", METRICS, key)
-    assert key.startswith(f"jobs/{held.job_id}/1/neighbours-0000000008-")
+    assert key.startswith(f"jobs/{held.job_id}/1/picture-0000000008-")
     assert b"".join(store().read(key)) == png()
     assert (found.picture_sha256, found.picture_size_bytes) == (hashlib.sha256(png()).hexdigest(), len(png()))
 

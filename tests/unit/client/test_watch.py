@@ -34,6 +34,16 @@ def test_a_fid_carries_its_extractor() -> None:
         ("failed", {"message": "The disk is full."}, "failed: The disk is full."),
         ("warning", {"message": "it went back"}, "warning: it went back"),
         ("evaluation_failed", {"images_seen": 8, "error": {"message": "why"}}, "no metrics at 8 images: why"),
+        (
+            "backtracked",
+            {"images_seen": 8, "metrics": {"lpips": 0.25}},
+            "backtracked at 8 images: LPIPS 0.25",
+        ),
+        (
+            "backtracking_failed",
+            {"images_seen": 8, "error": {"message": "why"}},
+            "no backtracking at 8 images: why",
+        ),
         ("cancel_requested", {}, "cancel requested"),
         (
             "alarm",
