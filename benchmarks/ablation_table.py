@@ -145,6 +145,16 @@ def _conditions(suite: Suite, lines: Sequence[Line]) -> str:
 def _differing(suite: Suite, lines: Sequence[Line]) -> list[str]:
     """Keys outside the comparison whose values differ, among the runs that know them."""
     compared = {"seed", "total_images"}.union(*suite.variants.values())
-    names = set().union(*(line["config"] for line in lines)) - compared
-    values = {name: {json.dumps(x["config"][name]) for x in lines if name in x["config"]} for name in names}
+    configs = [_flat(line["config"]) for line in lines]
+    names = set().union(*configs) - compared
+    values = {name: {json.dumps(config[name]) for config in configs if name in config} for name in names}
     return sorted(name for name in names if len(values[name]) > 1)
+
+
+def _flat(config: Line) -> Line:
+    """With evaluation.generated beside resolution, so that what is new in a part leaves the rest of it comparable."""
+    flat = {name: value for name, value in config.items() if not isinstance(value, dict)}
+    parts = {name: value for name, value in config.items() if isinstance(value, dict)}
+    return flat | {
+        f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()
+    }
