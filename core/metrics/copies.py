@@ -106,7 +106,7 @@ class Copies:
         """Intra-cluster LPIPS at 64 pixels of so many pairs; None where no two pictures share a cluster."""
         clusters = Clusters(self.nearest().row_N, pairs=pairs, seed=seed)
         together = torch.stack([clusters.first, clusters.second], dim=1).flatten()
-        parts = torch.split(together, batch_size(lpips.shift.device)) if len(together) else ()
+        parts = torch.split(together, batch_size(lpips.shift.device, side=SIDE)) if len(together) else ()
         pictures = (torch.stack([self._small[row] for row in part.tolist()]) for part in parts)
         distances = [apart(lpips, look(lpips, some, side=SIDE)) for some in pictures]
         return clusters.mean(torch.cat([torch.zeros(0), *distances]))

@@ -11,6 +11,7 @@ import torch
 
 from core.errors import NonFinite
 from core.metrics.extractors import extract_with_logits, load_extractor
+from core.metrics.networks import SIDE
 from core.metrics.perception import batch_size, look, relu5_3
 from core.training.perceptual import Lpips
 
@@ -41,7 +42,7 @@ class Features:
         self._extractor = None
         if protocol.extractor != "vgg16":
             self._extractor = load_extractor(protocol, weights_dir=weights_dir, device=device)
-        self.batch = batch_size(self.lpips.shift.device)
+        self.batch = batch_size(self.lpips.shift.device, side=min(protocol.resolution, SIDE))
 
     @property
     def from_depths(self) -> bool:

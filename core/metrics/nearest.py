@@ -60,7 +60,7 @@ class TrainingPictures:
 
     def points(self, pictures_N3HW: Tensor) -> Tensor:
         """Points, ND bfloat16, of uint8 pictures."""
-        batch = batch_size(self._lpips.shift.device)
+        batch = batch_size(self._lpips.shift.device, side=SIDE)
         parts = [look(self._lpips, part, side=SIDE) for part in torch.split(pictures_N3HW, batch)]
         return torch.cat([self.points_of(part) for part in parts])
 
