@@ -69,17 +69,17 @@ class Copies:
     """
 
     def __init__(self, training: TrainingPictures, *, threshold: float, pictures: int) -> None:
-        self._training, self.threshold, self.missing = training, threshold, pictures
+        self._training, self.threshold, self._missing = training, threshold, pictures
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._found: list[Nearest] = []
         self._small: list[Tensor] = []
 
     def add(self, pictures_N3HW: Tensor, *, depths: Sequence[Tensor] | None = None) -> None:
         """Take the next pictures of the stream, uint8; with their depths where they are known, at 64 pixels."""
-        some = pictures_N3HW[: self.missing]
+        some = pictures_N3HW[: self._missing]
         if len(some) == 0:
             return
-        self.missing -= len(some)
+        self._missing -= len(some)
         if depths is None:
             straight_ND = self._training.points(some)
         else:

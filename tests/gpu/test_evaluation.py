@@ -19,7 +19,10 @@ from core.training.snapshot import DeployedGenerator, write_generator
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+]
 
 
 def test_the_numbers_are_those_of_the_cpu(tmp_path: Path, weights_dir: Path) -> None:
