@@ -70,34 +70,42 @@ class Copies:
 
     def __init__(self, training: TrainingPictures, *, threshold: float, pictures: int) -> None:
         self._training, self.threshold, self._missing = training, threshold, pictures
-        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._room_2KD = torch.stack([training.room(min(TOGETHER, pictures))] * 2)
+        self._waiting = 0  # points that lie there
         self._found: list[Nearest] = []
         self._small: list[Tensor] = []
 
     def add(self, pictures_N3HW: Tensor, *, depths: Sequence[Tensor] | None = None) -> None:
         """Take the next pictures of the stream, uint8; with their depths where they are known, at 64 pixels."""
-        some = pictures_N3HW[: self._missing]
-        if len(some) == 0:
-            return
-        self._missing -= len(some)
+        wanted = min(len(pictures_N3HW), self._missing)
+        taken = 0
+        while taken < wanted:
+            free = self._room_2KD.shape[1] - self._waiting
+            part = slice(taken, min(taken + free, wanted))
+            self._take(pictures_N3HW[part], depths and [features[part] for features in depths])
+            taken = part.stop
+        self._missing -= wanted
+
+    def _take(self, pictures_N3HW: Tensor, depths: Sequence[Tensor] | None) -> None:
+        straight_ND, mirrored_ND = self._room_2KD[:, self._waiting : self._waiting + len(pictures_N3HW)]
         if depths is None:
-            straight_ND = self._training.points(some)
+            self._training.place(pictures_N3HW, straight_ND)
         else:
-            straight_ND = self._training.points_of([features[: len(some)] for features in depths])
-        self._waiting.append((straight_ND, self._training.points(some.flip(dims=(3,)))))
-        self._small += _small(some).unbind()
-        if sum(len(straight) for straight, _ in self._waiting) >= TOGETHER:
+            self._training.place_depths(depths, straight_ND)
+        self._training.place(pictures_N3HW.flip(dims=(3,)), mirrored_ND)
+        self._small += _small(pictures_N3HW).unbind()
+        self._waiting += len(pictures_N3HW)
+        if self._waiting == self._room_2KD.shape[1]:
             self._search()
 
     def _search(self) -> None:
-        straight, mirrored = (torch.cat(points) for points in zip(*self._waiting, strict=True))
-        self._waiting = []
-        found = self._training.distances_of(straight, mirrored).min(dim=1)
+        found = self._training.distances_of(self._room_2KD[:, : self._waiting]).min(dim=1)
         self._found.append(Nearest(found.values.cpu(), found.indices.cpu()))
+        self._waiting = 0
 
     def nearest(self) -> Nearest:
         """The nearest training pictures of those that were looked at; on the CPU."""
-        if self._waiting:
+        if self._waiting > 0:
             self._search()
         distances, rows = zip(*self._found, strict=True)
         return Nearest(torch.cat(distances), torch.cat(rows))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from core.training.perceptual import Lpips
 
 SIDE = 64
-TOGETHER = 64  # pictures searched for at a time: each search reads the points of all training pictures
+TOGETHER = 16  # pictures searched for at a time; more are little faster, and their points take memory
 # Products in bfloat16 are exact, and are added up in float32, but the sum is rounded to bfloat16. In slices of this
 # length the rounding moves a distance by a few ten-thousandths.
 _SLICE = 4096
@@ -48,31 +48,36 @@ class TrainingPictures:
 
     def __init__(self, parts: Iterable[Tensor], *, count: int, lpips: Lpips) -> None:
         self._lpips = lpips
-        self._points_MD = torch.empty(0, 0)
+        self._points_MD = self.room(count)
         filled = 0
         for part_K3HW in parts:
-            points_KD = self.points(part_K3HW)
-            if filled == 0:
-                self._points_MD = points_KD.new_empty(count, points_KD.shape[1])
-            self._points_MD[filled : filled + len(points_KD)] = points_KD
-            filled += len(points_KD)
+            self.place(part_K3HW, self._points_MD[filled : filled + len(part_K3HW)])
+            filled += len(part_K3HW)
         self._length_M = _lengths(self._points_MD)
 
-    def points(self, pictures_N3HW: Tensor) -> Tensor:
-        """Points, ND bfloat16, of uint8 pictures."""
+    def room(self, count: int) -> Tensor:
+        """Room for so many points, ND bfloat16: it is large, and to be used again and again."""
+        sides = (SIDE >> depth for depth in range(len(self._lpips.heads)))
+        width = sum(head.numel() * side**2 for head, side in zip(self._lpips.heads, sides, strict=True))
+        return torch.empty(count, width, dtype=torch.bfloat16, device=self._lpips.shift.device)
+
+    def place(self, pictures_N3HW: Tensor, points_ND: Tensor) -> None:
+        """Write the points of uint8 pictures into their room."""
         batch = batch_size(self._lpips.shift.device, side=SIDE)
-        parts = [look(self._lpips, part, side=SIDE) for part in torch.split(pictures_N3HW, batch)]
-        return torch.cat([self.points_of(part) for part in parts])
+        parts = torch.split(pictures_N3HW, batch), torch.split(points_ND, batch)
+        for some_N3HW, room_ND in zip(*parts, strict=True):
+            self.place_depths(look(self._lpips, some_N3HW, side=SIDE), room_ND)
 
     @torch.inference_mode()
-    def points_of(self, depths: Sequence[Tensor]) -> Tensor:
-        """Points, ND bfloat16, of pictures of 64 pixels whose depths are known."""
-        parts = []
+    def place_depths(self, depths: Sequence[Tensor], points_ND: Tensor) -> None:
+        """Write the points of pictures of 64 pixels, whose depths are known, into their room."""
+        begin = 0
         for features, head in zip(depths, self._lpips.heads, strict=True):
             positions = features.shape[2] * features.shape[3]
             weights = (head / positions).sqrt().to(features.dtype)
-            parts.append((direction(features) * weights).flatten(1).bfloat16())
-        return torch.cat(parts, dim=1)
+            part_Nd = (direction(features) * weights).flatten(1)
+            points_ND[:, begin : begin + part_Nd.shape[1]] = part_Nd
+            begin += part_Nd.shape[1]
 
     def distances(self, pictures_N3HW: Tensor) -> Tensor:
         """LPIPS of each picture, or of its mirror image where that is nearer, to each training picture.
@@ -83,13 +88,18 @@ class TrainingPictures:
         Returns:
             NM float32.
         """
-        parts = torch.split(pictures_N3HW, TOGETHER)
-        both = ((self.points(some), self.points(some.flip(dims=(3,)))) for some in parts)
-        return torch.cat([self.distances_of(*points) for points in both])
+        both_2ND = torch.stack([self.room(TOGETHER)] * 2)
+        found = []
+        for some in torch.split(pictures_N3HW, TOGETHER):
+            room_2ND = both_2ND[:, : len(some)]
+            self.place(some, room_2ND[0])
+            self.place(some.flip(dims=(3,)), room_2ND[1])
+            found.append(self.distances_of(room_2ND))
+        return torch.cat(found)
 
-    def distances_of(self, straight_ND: Tensor, mirrored_ND: Tensor) -> Tensor:
+    def distances_of(self, points_2ND: Tensor) -> Tensor:
         """As `distances`, of the points of pictures and of their mirror images."""
-        return torch.minimum(self._to_all(straight_ND), self._to_all(mirrored_ND))
+        return torch.minimum(*map(self._to_all, points_2ND))
 
     @torch.inference_mode()
     def _to_all(self, points_ND: Tensor) -> Tensor:

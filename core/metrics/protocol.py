@@ -69,7 +69,7 @@ _FEATURES: dict[Extractor, _Features] = {
     "dinov2_vitb14": _DINOV2,
     "dinov2_vitl14": _DINOV2,
 }
-MAX_COPIES_REAL = 1_000  # a megabyte each in memory
+MAX_COPIES_REAL = 800  # a megabyte each in memory: an evaluation stays below 2 GiB
 MIN_REAL = 4  # KID compares subsets of half the real pictures, and a subset needs two
 
 
