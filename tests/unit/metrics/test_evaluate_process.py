@@ -46,7 +46,9 @@ def test_a_result_comes_as_ticks(evaluation_spec: EvaluationSpec, tmp_path: Path
     assert code == 0, log
     metrics, finished = ticks
     assert isinstance(metrics, MetricsTick)
-    assert set(metrics.metrics) == set(METRICS)
+    # Six pictures make no halves, none is held out, and VGG-16 gives no Inception Score.
+    elsewhere = {name for name in METRICS if "held_out" in name or "halves" in name or "inception" in name}
+    assert set(metrics.metrics) == set(METRICS) - elsewhere
     assert metrics.protocol == evaluation_spec.protocol
     assert isinstance(finished, FinishedTick)
 

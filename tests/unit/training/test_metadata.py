@@ -91,8 +91,8 @@ def added(sampled: DeployedGenerator, *, count: int, latents: Latents) -> Tensor
     """What each latent got beside its noise, which is the same from every source."""
     indices = list(range(count))
     with torch.no_grad():
-        latent, _ = sampled._draw(indices, seed=3, latents=latents)
-        noise, _ = sampled._draw(indices, seed=3, latents="plain")
+        latent, _, _ = sampled._draw(indices, seed=3, latents=latents)
+        noise, _, _ = sampled._draw(indices, seed=3, latents="plain")
     return latent - noise
 
 

@@ -105,7 +105,7 @@ def test_a_picture_is_a_function_of_seed_and_index(deployed: DeployedGenerator, 
 
 
 def test_the_network_makes_the_same_picture_alone_and_among_64(deployed: DeployedGenerator) -> None:
-    latent, noises = deployed._draw(list(range(64)), seed=3, latents="bank")
+    latent, noises, _ = deployed._draw(list(range(64)), seed=3, latents="bank")
     with torch.no_grad():
         among, _ = deployed.network(latent, noises)
         for index in (0, 31, 63):
