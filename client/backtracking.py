@@ -27,7 +27,9 @@ def question(*, held_out: bool, pictures: int, steps: int) -> BacktrackingIn:
     try:
         return BacktrackingIn(of="held_out" if held_out else "training", pictures=pictures, steps=steps)
     except ValidationError as error:
-        raise InvalidRequest("; ".join(detail["msg"] for detail in error.errors())) from error
+        raise InvalidRequest(
+            "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
+        ) from error
 
 
 def wait_for(client: Client, evaluation: EvaluationOut) -> EvaluationOut:
