@@ -16,6 +16,9 @@ from core.storage import store
 
 if TYPE_CHECKING:
     from fastapi import Request
+    from sqlalchemy.orm import Session
+
+    from core.jobs.records import StoredFile
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -39,6 +42,30 @@ class Artifact:
     filename: str
     media_type: str
     disposition: str = "attachment"
+
+
+def png_response(request: Request, database: Session, file: StoredFile, *, filename: str) -> Response:
+    """Answer a request for a picture in the store; a browser shows it.
+
+    Args:
+        request: as of `artifact_response`.
+        database: closed first, since the store may be slow.
+        file: where it is.
+        filename: of our own making.
+
+    Raises:
+        StoreUnavailable: the store does not give the file.
+    """
+    artifact = Artifact(
+        storage_key=file.key,
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
+        filename=filename,
+        media_type="image/png",
+        disposition="inline",
+    )
+    database.close()
+    return artifact_response(request, artifact)
 
 
 def artifact_response(request: Request, artifact: Artifact) -> Response:

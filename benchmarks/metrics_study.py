@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DRAWS = 3
-NOISES = (0, 2, 4, 8)
+NOISES = (0, 8, 24)
 
 
 @dataclass(frozen=True)

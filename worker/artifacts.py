@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from core.db import sessions
 from core.errors import StoreUnavailable
 from core.files import sha256_of
-from core.jobs.lease import StoredFile, nameless
+from core.jobs.records import StoredFile, nameless
 from core.storage import remove, store
 
 if TYPE_CHECKING:

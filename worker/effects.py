@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from core.broker import wake
 from core.evaluations import service as evaluations
-from core.jobs import lease
+from core.jobs import records
 from core.schemas.ticks import (
     FactsTick,
     PreparingTick,
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from core.jobs.lease import Attempt, StoredFile
+    from core.jobs.lease import Attempt
+    from core.jobs.records import StoredFile
     from core.metrics.protocol import MetricProtocol
     from core.schemas.training import SlaeganConfig
 
@@ -69,13 +70,13 @@ class TrainingEffects:
                 case PreparingTick():
                     prepared.append(f"{tick.done} of {tick.total} pictures are prepared")
                 case FactsTick():
-                    write(lease.record_facts, self._attempt, tick.facts)
+                    write(records.record_facts, self._attempt, tick.facts)
                 case StateTick():
                     self._keep_state(tick)
                 case SnapshotTick():
                     self._keep_snapshot(tick)
                 case WarningTick():
-                    remove(write(lease.record_warning, self._attempt, tick), store=store())
+                    remove(write(records.record_warning, self._attempt, tick), store=store())
         self._record(progress)
         if (prepared or log) and self._lines_left > 0:
             self._record_log(prepared + log)
@@ -86,7 +87,7 @@ class TrainingEffects:
         losses = {tick.images_seen: tick.losses for tick in progress}
         newest = progress[-1]
         write(
-            lambda session: lease.record_progress(
+            lambda session: records.record_progress(
                 session,
                 self._attempt,
                 images_seen=newest.images_seen,
@@ -100,14 +101,16 @@ class TrainingEffects:
         self._lines_left -= len(kept)
         if self._lines_left == 0:
             kept.append(f"… the log of this attempt is cut after {MAX_LOG_LINES} lines")
-        write(lease.record_log, self._attempt, kept)
+        write(records.record_log, self._attempt, kept)
 
     def _keep_state(self, tick: StateTick) -> None:
         file = self._put(tick.state, kind="state", images_seen=tick.images_seen)
 
         def rows(session: Session) -> list[str]:
-            lease.record_checkpoint(session, self._attempt, file, kind="state", images_seen=tick.images_seen)
-            return lease.forget_states(session, self._attempt, keep=KEPT_STATES)
+            records.record_checkpoint(
+                session, self._attempt, file, kind="state", images_seen=tick.images_seen
+            )
+            return records.forget_states(session, self._attempt, keep=KEPT_STATES)
 
         self._commit(rows, [file])
 
@@ -117,7 +120,7 @@ class TrainingEffects:
 
         def rows(session: Session) -> list[str]:
             forgotten: list[str] = []
-            checkpoint_id = lease.record_checkpoint(
+            checkpoint_id = records.record_checkpoint(
                 session, self._attempt, generator, kind="generator", images_seen=tick.images_seen
             )
             if checkpoint_id is not None:
@@ -133,7 +136,7 @@ class TrainingEffects:
                 forgotten = evaluations.skip_overtaken(
                     session, job_id=self._attempt.job_id, run=self._attempt.run, config=self._config
                 )
-            lease.record_sample(session, self._attempt, grid, images_seen=tick.images_seen)
+            records.record_sample(session, self._attempt, grid, images_seen=tick.images_seen)
             return forgotten
 
         self._commit(rows, [generator, grid])

@@ -12,7 +12,7 @@ from core.datasets.held_out import split
 from core.db import sessions
 from core.errors import DataFailed, LeaseLost, SlaeganError, StoreUnavailable, TrainerCrashed, from_code
 from core.files import sha256_of
-from core.jobs import lease
+from core.jobs import lease, records
 from core.jobs.tables import Checkpoint
 from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import ErrorTick, FinishedTick, StoppedTick, TrainingSpec
@@ -122,7 +122,7 @@ def _resume(attempt: Attempt, *, work_dir: Path) -> Path | None:
     """
     target = work_dir / "resume.state"
     with sessions()() as session:
-        states = lease.latest_states(session, attempt.job_id, run=attempt.run)
+        states = records.latest_states(session, attempt.job_id, run=attempt.run)
     away = None
     for state in states:
         try:
@@ -133,9 +133,9 @@ def _resume(attempt: Attempt, *, work_dir: Path) -> Path | None:
             continue
         found = sha256_of(target)
         if found == state.sha256:
-            write(lease.record_resume, attempt, state)
+            write(records.record_resume, attempt, state)
             return target
-        write(lease.discard_damaged, attempt, state, found=found)
+        write(records.discard_damaged, attempt, state, found=found)
         remove([state.storage_key], store=store())
     if away is not None:
         raise away

@@ -9,8 +9,9 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from api.deps import BEARER, Database, Tenant
-from api.downloads import RESPONSES, Artifact, artifact_response
+from api.downloads import RESPONSES, Artifact, artifact_response, png_response
 from core.jobs import queries, service
+from core.jobs.records import StoredFile
 from core.schemas.jobs import CheckpointOut, CheckpointPatch, SampleOut
 from core.schemas.pages import Page
 
@@ -84,16 +85,8 @@ def list_samples(job_id: UUID, tenant: Tenant, database: Database) -> Page[Sampl
 )
 def get_sample_file(sample_id: UUID, tenant: Tenant, database: Database, request: Request) -> Response:
     row = queries.sample(database, tenant_id=tenant, sample_id=sample_id)
-    artifact = Artifact(
-        storage_key=row.storage_key,
-        size_bytes=row.size_bytes,
-        sha256=row.sha256,
-        filename=f"{row.job_id}-{row.images_seen:09d}.png",
-        media_type="image/png",
-        disposition="inline",
-    )
-    database.close()  # The store may be slow: the connection goes back first.
-    return artifact_response(request, artifact)
+    name = f"{row.job_id}-{row.images_seen:09d}.png"
+    return png_response(request, database, StoredFile.of(row), filename=name)
 
 
 @router.get(
@@ -105,13 +98,6 @@ def get_sample_file(sample_id: UUID, tenant: Tenant, database: Database, request
 )
 def get_picture(evaluation_id: UUID, tenant: Tenant, database: Database, request: Request) -> Response:
     row, picture = queries.picture(database, tenant_id=tenant, evaluation_id=evaluation_id)
-    artifact = Artifact(
-        storage_key=picture.key,
-        size_bytes=picture.size_bytes,
-        sha256=picture.sha256,
-        filename=f"{row.job_id}-{row.images_seen:09d}-{'reached' if row.kind == 'backtracking' else 'neighbours'}.png",
-        media_type="image/png",
-        disposition="inline",
-    )
-    database.close()  # The store may be slow: the connection goes back first.
-    return artifact_response(request, artifact)
+    what = "reached" if row.kind == "backtracking" else "neighbours"
+    name = f"{row.job_id}-{row.images_seen:09d}-{what}.png"
+    return png_response(request, database, picture, filename=name)

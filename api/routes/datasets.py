@@ -8,10 +8,11 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request, Response
 
 from api.deps import BEARER, Cursor, Database, Limit, Tenant
-from api.downloads import RESPONSES, Artifact, artifact_response
+from api.downloads import RESPONSES, png_response
 from api.uploads import FORM, ReceivedUpload
 from core.datasets import ingest, service
 from core.datasets.tables import Dataset, DatasetImage
+from core.jobs.records import StoredFile
 from core.schemas.datasets import DatasetOut, ImageOut
 from core.schemas.pages import Page
 from core.settings import settings
@@ -80,16 +81,7 @@ def get_image_file(
     request: Request,
 ) -> Response:
     row = service.image(database, tenant_id=tenant, dataset_id=dataset_id, position=position)
-    artifact = Artifact(
-        storage_key=row.storage_key,
-        size_bytes=row.size_bytes,
-        sha256=row.sha256,
-        filename=f"{dataset_id}-{position:05d}.png",
-        media_type="image/png",
-        disposition="inline",
-    )
-    database.close()  # The store may be slow: the connection goes back first.
-    return artifact_response(request, artifact)
+    return png_response(request, database, StoredFile.of(row), filename=f"{dataset_id}-{position:05d}.png")
 
 
 @router.get(

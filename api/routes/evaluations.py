@@ -12,6 +12,7 @@ from core.evaluations import on_demand
 from core.jobs import queries
 from core.schemas.evaluations import BacktrackingIn, EvaluationOut
 from core.schemas.pages import Page
+from core.storage import remove, store
 
 router = APIRouter(prefix="/v1", tags=["evaluations"], dependencies=[BEARER])
 
@@ -48,6 +49,10 @@ def get_evaluation(evaluation_id: UUID, tenant: Tenant, database: Database) -> E
 
 @router.delete("/evaluations/{evaluation_id}", summary="Call a backtracking off that is not over")
 def cancel_evaluation(evaluation_id: UUID, tenant: Tenant, database: Database) -> EvaluationOut:
-    row = on_demand.cancel(database, tenant_id=tenant, evaluation_id=evaluation_id)
+    row, keys = on_demand.cancel(database, tenant_id=tenant, evaluation_id=evaluation_id)
     database.commit()
-    return on_demand.described(row)
+    database.refresh(row)
+    answer = on_demand.described(row)
+    database.close()  # The store may be slow: the connection goes back first.
+    remove(keys, store=store())
+    return answer

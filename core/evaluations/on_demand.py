@@ -13,6 +13,7 @@ from core.datasets.held_out import split
 from core.errors import Conflict, InvalidRequest, NotFound
 from core.evaluations.tables import PENDING, Evaluation
 from core.jobs import queries
+from core.jobs.retention import forget_generators
 from core.jobs.service import advance
 from core.jobs.tables import Checkpoint, Job
 from core.metrics.backtracking_protocol import planned_backtracking
@@ -136,8 +137,11 @@ def _generator(session: Session, job: Job, checkpoint_id: UUID | None) -> Checkp
     return generators[best] if best in generators else list(generators.values())[-1]
 
 
-def cancel(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> Evaluation:
+def cancel(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> tuple[Evaluation, list[str]]:
     """Call a backtracking off that is not over; a running evaluator finds its lease gone. Twice is no error.
+
+    Returns:
+        The evaluation, and the keys of generators that were kept for it alone, to be deleted after the commit.
 
     Raises:
         NotFound: the tenant has no such evaluation.
@@ -162,11 +166,14 @@ def cancel(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> Evaluat
     if changed is not None:
         payload = {"evaluation_id": str(row.id), "images_seen": row.images_seen}
         advance(session, row.job_id, values={}, event="backtracking_cancelled", payload=payload)
-    elif row.kind != "backtracking":
+        job = session.get_one(Job, row.job_id)
+        rules = SlaeganConfig.model_validate(job.config).retention
+        return row, forget_generators(session, job, rules=rules)
+    if row.kind != "backtracking":
         raise Conflict("A point of the curve cannot be called off by itself: cancel the job.")
-    elif row.status != "skipped":
+    if row.status != "skipped":
         raise Conflict(f"The backtracking {row.id} is {row.status} already.")
-    return row
+    return row, []
 
 
 def described(row: Evaluation) -> EvaluationOut:

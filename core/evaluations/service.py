@@ -21,7 +21,7 @@ from core.schemas.training import SlaeganConfig
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from core.jobs.lease import StoredFile
+    from core.jobs.records import StoredFile
 
 _PAUSE_S = 10
 

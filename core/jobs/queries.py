@@ -11,7 +11,7 @@ from core.errors import NotFound
 from core.evaluations.tables import Evaluation
 from core.jobs.best import Evaluated
 from core.jobs.best import best as best_of
-from core.jobs.lease import StoredFile
+from core.jobs.records import StoredFile
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.metrics.selection import JUDGED
 from core.pages import newest_first

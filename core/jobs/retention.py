@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from core.evaluations.tables import Evaluation
+from core.evaluations.tables import PENDING, Evaluation
 from core.jobs.best import Evaluated, best_few
 from core.jobs.tables import Checkpoint, Job
 
@@ -43,7 +43,7 @@ def forget_generators(session: Session, job: Job, *, rules: RetentionConfig) -> 
     kept = (
         {generator.id for generator in generators if generator.pinned}
         | {generator.id for generator in generators[-rules.last :]}
-        | {row.checkpoint_id for row in evaluations if row.status in {"queued", "running"}}
+        | {row.checkpoint_id for row in evaluations if row.status in PENDING}
         | _best(evaluations, count=rules.best, config=job.config)
         | needed_to_begin_from(session, generators)
     )

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from core import storage
 from core.evaluations.tables import Evaluation
-from core.jobs import lease
+from core.jobs import lease, records
 from tests.picture_files import form, pngs
 
 if TYPE_CHECKING:
@@ -47,19 +47,19 @@ def start(session: Session, job: dict[str, Any], *, worker: str = "w1") -> Attem
     return attempt
 
 
-def store_file(data: bytes) -> lease.StoredFile:
+def store_file(data: bytes) -> records.StoredFile:
     """Bytes in the store, under a key of the kind that workers make."""
     key = f"jobs/{uuid4()}.safetensors"
     with TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         path.write_bytes(data)
         storage.store().put(key, path)
-    return lease.StoredFile(key=key, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    return records.StoredFile(key=key, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
 def checkpoint(session: Session, attempt: Attempt, data: bytes, *, images_seen: int = 0) -> UUID:
     """A generator in the store, with its row."""
-    made = lease.record_checkpoint(
+    made = records.record_checkpoint(
         session, attempt, store_file(data), kind="generator", images_seen=images_seen
     )
     session.commit()
@@ -69,7 +69,7 @@ def checkpoint(session: Session, attempt: Attempt, data: bytes, *, images_seen: 
 
 def sample(session: Session, attempt: Attempt, data: bytes, *, images_seen: int = 0) -> None:
     """A grid in the store, with its row."""
-    lease.record_sample(session, attempt, store_file(data), images_seen=images_seen)
+    records.record_sample(session, attempt, store_file(data), images_seen=images_seen)
     session.commit()
 
 
@@ -103,7 +103,7 @@ def evaluation(
     session.commit()
 
 
-def _named(picture: lease.StoredFile | None) -> dict[str, Any]:
+def _named(picture: records.StoredFile | None) -> dict[str, Any]:
     if picture is None:
         return {}
     sha256, size_bytes = picture.sha256, picture.size_bytes

@@ -89,6 +89,8 @@ def test_the_same_question_is_one_evaluation_until_it_failed(
     service.give_up(session, claim(session, first["id"]), SlaeganError("no luck"))
     session.commit()
     assert owner.get(f"/v1/evaluations/{first['id']}").json()["error"]["message"] == "no luck"
+    last = owner.get(f"/v1/jobs/{attempt.job_id}/events").json()["items"][-1]
+    assert (last["type"], last["payload"]["evaluation_id"]) == ("backtracking_failed", first["id"])
     again = ask(owner, attempt, steps=3)
     assert (again["id"], again["status"], again["error"]) == (first["id"], "queued", None)
 
@@ -133,6 +135,19 @@ def test_points_of_a_curve_come_first(owner: Person, session: Session, attempt: 
     assert claim(session, asked["id"]).kind == "backtracking"
 
 
+def test_a_generator_that_was_kept_for_it_alone_goes_with_it(
+    owner: Person, session: Session, attempt: Attempt
+) -> None:
+    made = [story.checkpoint(session, attempt, b"%d" % n, images_seen=8 * n) for n in range(7)]
+    asked = ask(owner, attempt, checkpoint_id=str(made[1]))
+    for number, fid in enumerate((9.0, 8.0, 4.0, 5.0, 6.0, 7.0, 7.5)):
+        story.evaluation(session, attempt, made[number], images_seen=8 * number, fid=fid)
+    assert owner.get(f"/v1/checkpoints/{made[1]}/file").content == b"1"
+    assert owner.delete(f"/v1/evaluations/{asked['id']}").json()["checkpoint_id"] is None
+    problem(owner.get(f"/v1/checkpoints/{made[1]}/file"), 404, "not_found")
+    assert owner.get(f"/v1/checkpoints/{made[2]}/file").content == b"2"
+
+
 def test_it_can_be_called_off(owner: Person, session: Session, attempt: Attempt) -> None:
     made = story.checkpoint(session, attempt, b"x")
     asked = ask(owner, attempt)
@@ -152,15 +167,6 @@ def test_it_can_be_called_off(owner: Person, session: Session, attempt: Attempt)
     story.evaluation(session, attempt, made, images_seen=0, fid=9.0)
     [point] = owner.get(f"/v1/jobs/{attempt.job_id}/metrics").json()["items"]
     problem(owner.delete(f"/v1/evaluations/{point['evaluation_id']}"), 409, "conflict")
-
-
-def test_its_failure_is_no_missing_point(owner: Person, session: Session, attempt: Attempt) -> None:
-    story.checkpoint(session, attempt, b"x")
-    asked = ask(owner, attempt)
-    service.give_up(session, claim(session, asked["id"]), SlaeganError("no luck"))
-    session.commit()
-    last = owner.get(f"/v1/jobs/{attempt.job_id}/events").json()["items"][-1]
-    assert (last["type"], last["payload"]["evaluation_id"]) == ("backtracking_failed", asked["id"])
 
 
 def test_pictures_stay_while_one_waits_and_are_missed_when_deleted(

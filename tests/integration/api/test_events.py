@@ -10,7 +10,7 @@ from sqlalchemy import insert, update
 
 from api.feed import PAGE
 from client.sse import parse
-from core.jobs import lease
+from core.jobs import lease, records
 from core.jobs.tables import Job, JobEvent
 from core.schemas.jobs import EventOut
 from tests.integration.api import story
@@ -113,7 +113,7 @@ def test_nothing_is_lost_or_doubled_between_history_and_feed(
     for watcher in watchers:
         watcher.start()
     for i in range(60):
-        lease.record_facts(session, attempt, {"device": "cpu", "i": i})
+        records.record_facts(session, attempt, {"device": "cpu", "i": i})
         session.commit()
     wait_for_streams(api, len(watchers))
     lease.finish(session, attempt)

@@ -14,7 +14,7 @@ from sqlalchemy import event, func
 
 from core import db
 from core.errors import SlaeganError
-from core.jobs import lease
+from core.jobs import lease, records
 from core.jobs.tables import Job, Worker
 from core.schemas.jobs import JobOut
 from core.schemas.training import SlaeganConfig
@@ -218,7 +218,7 @@ def test_cancel_of_a_finished_job_is_a_conflict(owner: Person, session: Session)
 def test_progress_eta_latest_and_best(owner: Person, session: Session) -> None:
     job = story.submit(owner, config={"resolution": 64, "total_images": 1000})
     attempt = story.start(session, job)
-    lease.record_progress(
+    records.record_progress(
         session, attempt, images_seen=400, images_per_s=20.0, losses={400: {"generator": 0.5}}
     )
     session.commit()
@@ -270,7 +270,7 @@ def test_losses_are_averaged_in_the_database(owner: Person, session: Session) ->
     job = story.submit(owner)
     attempt = story.start(session, job)
     losses = {8 * i: {"generator": float(i), "discriminator": 1.0} for i in range(100)}
-    lease.record_progress(session, attempt, images_seen=800, images_per_s=1, losses=losses)
+    records.record_progress(session, attempt, images_seen=800, images_per_s=1, losses=losses)
     session.commit()
     every = owner.get(f"/v1/jobs/{job['id']}/losses").json()["items"]
     assert {item["images_seen"]: item["losses"] for item in every} == losses
@@ -283,7 +283,7 @@ def test_losses_are_averaged_in_the_database(owner: Person, session: Session) ->
 def test_logs_as_json_and_as_text(owner: Person, session: Session) -> None:
     job = story.submit(owner)
     attempt = story.start(session, job)
-    lease.record_log(session, attempt, [f"line {i}" for i in range(1, 6)])
+    records.record_log(session, attempt, [f"line {i}" for i in range(1, 6)])
     lease.fail(session, attempt, SlaeganError("for the test"))
     session.commit()
     path = f"/v1/jobs/{job['id']}/logs"

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
-from core.jobs import lease
+from core.jobs import records
 from core.jobs.tables import Job, JobEvent
 from core.schemas.ticks import WarningTick
 from tests.integration.jobs.test_lease import claim, claim_evaluation, snapshot
@@ -71,7 +71,7 @@ def test_several_alarms_at_once_and_a_training_that_goes_back(
     assert raised(db, job.id) == ["copies", "kid_below_zero", "collapse"]
     with db.begin() as session:
         warning = WarningTick(code="non_finite", message="it went back", images_seen=4)
-        lease.record_warning(session, attempt, warning)
+        records.record_warning(session, attempt, warning)
     assert raised(db, job.id) == ["copies"], "what came after that time has not been"
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from core.db import sessions
 from core.errors import LeaseLost, StoreUnavailable
-from core.jobs import lease
+from core.jobs import lease, records
 from core.jobs.tables import Checkpoint, Job, LogLine
 from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import PreparingTick, ProgressTick, StateTick, Tick
@@ -120,12 +120,14 @@ def test_a_state_that_the_store_does_not_give_is_passed_over(
     effects = effects_of(attempt, tmp_path)
     effects.carry_out([state(8, tmp_path), state(16, tmp_path)], [])
     with db() as session:
-        newest, before = lease.latest_states(session, attempt.job_id, run=attempt.run)
+        newest, before = records.latest_states(session, attempt.job_id, run=attempt.run)
     store().delete(newest.storage_key)
     assert training._resume(attempt, work_dir=tmp_path) == tmp_path / "resume.state"
     with db() as session:
         assert session.get_one(Job, attempt.job_id).images_seen == before.images_seen == 8
-        assert len(lease.latest_states(session, attempt.job_id, run=attempt.run)) == 2, "it may only be away"
+        assert len(records.latest_states(session, attempt.job_id, run=attempt.run)) == 2, (
+            "it may only be away"
+        )
     store().delete(before.storage_key)
     with pytest.raises(StoreUnavailable):
         training._resume(attempt, work_dir=tmp_path)

@@ -12,7 +12,7 @@ from core.db import sessions
 from core.errors import LeaseLost
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
-from core.jobs import lease
+from core.jobs import records
 from core.schemas.ticks import MetricsTick, WarningTick
 from core.settings import settings
 from core.storage import store
@@ -112,5 +112,5 @@ def test_a_training_that_goes_back_takes_pictures_along(
     key = row(db).picture_key
     with db.begin() as session:
         warning = WarningTick(code="non_finite", message="it went back", images_seen=4)
-        assert key in lease.record_warning(session, attempt, warning)
+        assert key in records.record_warning(session, attempt, warning)
         assert session.scalars(select(Evaluation)).all() == []

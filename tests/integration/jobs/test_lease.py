@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from core.errors import Conflict, LeaseLost, NotFound, TrainerCrashed
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
-from core.jobs import lease, service
+from core.jobs import lease, records, service
 from core.jobs.sweep import Hints, sweep
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Worker
 from core.schemas.ticks import WarningTick
@@ -56,9 +56,9 @@ def run_sweep(db: Sessions) -> Hints:
 
 def snapshot(db: Sessions, attempt: Attempt, images_seen: int = 0) -> None:
     """Record a generator and plan its evaluation, as a snapshot's effects do."""
-    file = lease.StoredFile(key=f"jobs/{uuid4()}", sha256="0" * 64, size_bytes=1)
+    file = records.StoredFile(key=f"jobs/{uuid4()}", sha256="0" * 64, size_bytes=1)
     with db.begin() as session:
-        checkpoint_id = lease.record_checkpoint(
+        checkpoint_id = records.record_checkpoint(
             session, attempt, file, kind="generator", images_seen=images_seen
         )
         assert checkpoint_id is not None
@@ -107,13 +107,13 @@ def test_an_expired_lease_goes_back_to_the_queue_and_its_holder_writes_nothing_m
     writes: list[Callable[..., object]] = [
         lambda s: lease.heartbeat(s, stale, lease_s=1),
         lambda s: lease.wish(s, stale),
-        lambda s: lease.record_progress(s, stale, images_seen=8, images_per_s=1, losses={8: {"d": 1}}),
-        lambda s: lease.record_facts(s, stale, {"device": "cpu"}),
-        lambda s: lease.record_log(s, stale, ["a line"]),
-        lambda s: lease.record_checkpoint(
-            s, stale, lease.StoredFile("k", "0", 1), kind="state", images_seen=8
+        lambda s: records.record_progress(s, stale, images_seen=8, images_per_s=1, losses={8: {"d": 1}}),
+        lambda s: records.record_facts(s, stale, {"device": "cpu"}),
+        lambda s: records.record_log(s, stale, ["a line"]),
+        lambda s: records.record_checkpoint(
+            s, stale, records.StoredFile("k", "0", 1), kind="state", images_seen=8
         ),
-        lambda s: lease.record_sample(s, stale, lease.StoredFile("k", "0", 1), images_seen=8),
+        lambda s: records.record_sample(s, stale, records.StoredFile("k", "0", 1), images_seen=8),
         lambda s: lease.finish(s, stale),
         lambda s: lease.fail(s, stale, TrainerCrashed("x")),
         lambda s: lease.end_cancelled(s, stale),
@@ -292,7 +292,7 @@ def test_a_resumed_attempt_writes_over_the_losses_of_the_lost_one(
     attempt = claim(db)
     for value in (1.0, 2.0):
         with db.begin() as session:
-            lease.record_progress(session, attempt, images_seen=8, images_per_s=3, losses={8: {"d": value}})
+            records.record_progress(session, attempt, images_seen=8, images_per_s=3, losses={8: {"d": value}})
     with db() as session:
         assert [row.losses for row in session.scalars(select(Loss))] == [{"d": 2.0}]
 
@@ -302,12 +302,12 @@ def test_states_are_kept_newest_first_and_pruned(db: Sessions, submit: Callable[
     attempt = claim(db)
     for seen in (8, 16, 24):
         with db.begin() as session:
-            file = lease.StoredFile(key=f"state-{seen}", sha256="0" * 64, size_bytes=1)
-            lease.record_checkpoint(session, attempt, file, kind="state", images_seen=seen)
-            old = lease.forget_states(session, attempt, keep=2)
+            file = records.StoredFile(key=f"state-{seen}", sha256="0" * 64, size_bytes=1)
+            records.record_checkpoint(session, attempt, file, kind="state", images_seen=seen)
+            old = records.forget_states(session, attempt, keep=2)
     assert old == ["state-8"]
     with db() as session:
-        assert [s.images_seen for s in lease.latest_states(session, attempt.job_id, run=1)] == [24, 16]
+        assert [s.images_seen for s in records.latest_states(session, attempt.job_id, run=1)] == [24, 16]
 
 
 def test_a_training_that_went_back_has_no_later_state_to_resume_from(
@@ -317,13 +317,13 @@ def test_a_training_that_went_back_has_no_later_state_to_resume_from(
     attempt = claim(db)
     for seen in (8, 16, 24):
         with db.begin() as session:
-            file = lease.StoredFile(key=f"state-{seen}", sha256="0" * 64, size_bytes=1)
-            lease.record_checkpoint(session, attempt, file, kind="state", images_seen=seen)
+            file = records.StoredFile(key=f"state-{seen}", sha256="0" * 64, size_bytes=1)
+            records.record_checkpoint(session, attempt, file, kind="state", images_seen=seen)
     warning = WarningTick(code="non_finite", message="It went back.", images_seen=8)
     with db.begin() as session:
-        assert sorted(lease.record_warning(session, attempt, warning)) == ["state-16", "state-24"]
+        assert sorted(records.record_warning(session, attempt, warning)) == ["state-16", "state-24"]
     with db() as session:
-        assert [s.images_seen for s in lease.latest_states(session, attempt.job_id, run=1)] == [8]
+        assert [s.images_seen for s in records.latest_states(session, attempt.job_id, run=1)] == [8]
         assert session.get_one(Job, job.id).images_seen == 8
         (event,) = session.scalars(select(JobEvent).where(JobEvent.type == "warning"))
         assert event.payload["message"] == "It went back."

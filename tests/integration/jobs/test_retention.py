@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
-from core.jobs import lease, service
+from core.jobs import lease, records, service
 from core.jobs.sweep import sweep
 from core.jobs.tables import Checkpoint, Job, JobEvent
 from core.schemas.training import RetentionConfig, SlaeganConfig, StoppingConfig
@@ -58,7 +58,7 @@ def test_the_best_the_last_and_the_pinned_stay(db: Sessions, submit: Callable[..
     (gone,) = post(db, fid=8.0)
     assert ages(db, job.id) == [0, 8, 24]
     with db.begin() as session:
-        assert lease.nameless(session, [gone]) == [gone]
+        assert records.nameless(session, [gone]) == [gone]
         curve = session.scalars(select(Evaluation).order_by(Evaluation.images_seen)).all()
         assert [row.checkpoint_id is None for row in curve] == [False, False, True, False]
         service.pin(session, tenant_id=job.tenant_id, checkpoint_id=first.id, pinned=False)
@@ -151,8 +151,8 @@ def test_a_late_commit_leaves_no_file_without_a_row(db: Sessions, submit: Callab
     attempt = claim(db)
     key = f"jobs/{uuid4()}"
     with db.begin() as session:
-        file = lease.StoredFile(key=key, sha256="0" * 64, size_bytes=1)
-        lease.record_checkpoint(session, attempt, file, kind="state", images_seen=8)
+        file = records.StoredFile(key=key, sha256="0" * 64, size_bytes=1)
+        records.record_checkpoint(session, attempt, file, kind="state", images_seen=8)
         # The same write again, as after a commit whose answer was lost.
-        assert lease.record_checkpoint(session, attempt, file, kind="state", images_seen=8) is None
-        assert lease.nameless(session, [key, "jobs/other"]) == ["jobs/other"]
+        assert records.record_checkpoint(session, attempt, file, kind="state", images_seen=8) is None
+        assert records.nameless(session, [key, "jobs/other"]) == ["jobs/other"]
