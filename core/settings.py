@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     poll_s: float = Field(1, description="How often a supervisor looks at its row for cancel")
     stop_s: float = Field(20, description="How long a child may take to save after SIGTERM")
     kill_s: float = Field(5, description="How long a cancelled child may take to end after SIGTERM")
+    webhook_poll_s: float = Field(5, description="How often the chores worker is told to look for webhooks")
     max_infrastructure_failures: int = 5
     max_evaluation_attempts: int = 3
     device: str = Field("cpu", description="Of this worker: cpu or cuda:<index>")

@@ -54,3 +54,8 @@ def sweep() -> None:
         )
     wake("train", times=hints.train)
     wake("metrics", times=hints.metrics)
+
+
+@shared_task(name="worker.tasks.deliver_webhooks")  # type: ignore[untyped-decorator]
+def deliver_webhooks() -> None:
+    """Send what is due of the outbox; a run is short, so that other chores get their turn."""
