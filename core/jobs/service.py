@@ -14,9 +14,12 @@ from core.evaluations.tables import PENDING, Evaluation
 from core.jobs.tables import Checkpoint, Job, JobEvent
 from core.schemas.jobs import Status
 from core.schemas.training import SlaeganConfig, architecture_differences
+from core.webhooks import outbox
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from core.schemas.webhooks import Webhook
 
 ENDED: dict[str, Any] = {
     "finished_at": func.clock_timestamp(),
@@ -34,6 +37,7 @@ def create(
     name: str,
     priority: int,
     init_from: UUID | None = None,
+    webhook: Webhook | None = None,
 ) -> Job:
     """Queue a training; the caller has checked that the dataset is the tenant's.
 
@@ -45,6 +49,7 @@ def create(
         name: for people; may be empty.
         priority: higher runs first.
         init_from: a checkpoint whose weights to begin from; it stays until the job is over.
+        webhook: where to send which of its events; the caller has checked the URL.
 
     Raises:
         NotFound: the tenant has no such checkpoint.
@@ -62,10 +67,13 @@ def create(
         priority=priority,
         total_images=config.total_images,
         init_from=init_from,
+        webhook=webhook.model_dump(mode="json") if webhook is not None else None,
     )
     session.add(job)
     session.flush()
     session.add(JobEvent(job_id=job.id, seq=1, type="queued", payload={"reason": "created"}))
+    session.flush()
+    outbox.write(session, tenant_id=tenant_id, job_id=job.id, seq=1, kind="queued", webhook=job.webhook)
     return job
 
 
@@ -145,17 +153,20 @@ def advance(  # all of a transition stands in one call
     Returns:
         Whether the job was as `where` expects. If not, nothing was changed.
     """
-    seq = session.execute(
+    row = session.execute(
         update(Job)
         .where(Job.id == job_id, *where)
         .values(event_seq=Job.event_seq + 1, **values)
-        .returning(Job.event_seq)
+        .returning(Job.event_seq, Job.tenant_id, Job.webhook)
         .execution_options(synchronize_session=False)
-    ).scalar_one_or_none()
-    if seq is None:
+    ).one_or_none()
+    if row is None:
         return False
-    session.add(JobEvent(job_id=job_id, seq=seq, type=event, payload=payload or {}))
+    session.add(JobEvent(job_id=job_id, seq=row.event_seq, type=event, payload=payload or {}))
     session.flush()
+    outbox.write(
+        session, tenant_id=row.tenant_id, job_id=job_id, seq=row.event_seq, kind=event, webhook=row.webhook
+    )
     return True
 
 

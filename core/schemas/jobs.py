@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.schemas.training import SlaeganConfig
+from core.schemas.webhooks import Webhook
 
 
 class Status(StrEnum):
@@ -37,6 +38,7 @@ class JobIn(BaseModel):
     init_from: UUID | None = Field(
         None, description="A checkpoint of any of your jobs, with networks of the same shape, to begin from"
     )
+    webhook: Webhook | None = Field(None, description="Where to send which of the job's events")
 
     @model_validator(mode="after")
     def _frozen_parts_have_learnt(self) -> Self:
@@ -141,6 +143,7 @@ class JobOut(BaseModel):
     )
     alarms: list[Alarm] = Field(description="Raised and not cleared since; config.alarms has the rules")
     init_from: UUID | None
+    webhook: Webhook | None
     images_seen: int
     total_images: int
     progress: float = Field(ge=0, le=1)
