@@ -20,6 +20,7 @@ _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?")
 # The last label of a name is never a number: such hosts are other ways to write an IPv4 address (017700000001, 0x7f.1).
 _NUMBER = re.compile(r"([0-9]+|0x[0-9a-f]*)\.?")
 _LOCAL = (".localhost", ".local", ".internal", ".home.arpa")
+_PORTS = 65_536
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -68,7 +69,9 @@ def _check_form(url: str) -> None:
         raise InvalidRequest(
             "The webhook's URL must begin with https:// (or http://) and the name of a host."
         )
-    if parsed.userinfo or b"@" in parsed.netloc:
+    if parsed.port is not None and not 0 < parsed.port < _PORTS:
+        raise InvalidRequest(f"The webhook's URL names port {parsed.port}; ports go from 1 to {_PORTS - 1}.")
+    if parsed.userinfo:
         raise InvalidRequest(
             "The webhook's URL holds a user name or password, which are not sent: the signature shows who sends."
         )
@@ -123,6 +126,8 @@ def is_public(address: Address) -> bool:
 
 def _literal(host: str) -> Address | None:
     try:
-        return ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host)
     except ValueError:
         return None
+    # With a zone it would name an interface of this machine.
+    return None if "%" in host else address
