@@ -70,9 +70,14 @@ class _Run:
         self._lookups = anyio.CapacityLimiter(2 * settings().webhook_concurrency)
 
     async def claim(self) -> list[Claim]:
-        """Take what is due, as far as there is room."""
+        """Take what is due, as far as there is room; nothing while the database is away."""
         free = settings().webhook_concurrency - self.under_way
-        claims = await anyio.to_thread.run_sync(partial(_claim, limit=free), limiter=self._database)
+        try:
+            claims = await anyio.to_thread.run_sync(partial(_claim, limit=free), limiter=self._database)
+        except DBAPIError as error:
+            # What is under way goes on: its endpoints may have it already.
+            logger.warning("The database gave no webhooks to deliver: %s", error)
+            return []
         self.under_way += len(claims)
         return claims
 
@@ -112,7 +117,7 @@ async def attempt(claim: Claim, *, lookups: anyio.CapacityLimiter) -> Outcome:
     try:
         with anyio.fail_after(timeout_s):
             await _send(claim, answer, lookups=lookups)
-    except TimeoutError:
+    except (TimeoutError, httpx.TimeoutException):
         error = f"No answer came within {timeout_s:g} s."
     except InvalidRequest as refusal:
         error = refusal.message
