@@ -13,7 +13,7 @@ from benchmarks.chaos.walk import evaluate, picture, write_durably
 from core.schemas.ticks import EvaluationSpec, FinishedTick, MetricsTick
 from worker.child import bind_to_parent, emitter, parse_arguments, run_guarded
 
-EVALUATION_S = 0.3
+EVALUATION_S = 0.5
 
 
 def main() -> int:
