@@ -9,7 +9,6 @@ from uuid import uuid4
 
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
-from core.db import sessions
 from core.errors import InfrastructureError, LeaseLost, SlaeganError, from_code
 from core.evaluations import service
 from core.files import sha256_of
@@ -146,8 +145,7 @@ def _end(
 
 def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:
     cache_dir = settings().data_dir.absolute() / "cache"
-    with sessions()() as session:
-        every = DatasetFiles.of(session, claim.dataset_id)
+    every = write(DatasetFiles.of, claim.dataset_id)
     config = SlaeganConfig.model_validate(claim.config)
     files, held_out = split(every, share=config.held_out)
     generator = work_dir / "generator.safetensors"
