@@ -33,6 +33,7 @@ Tenant = Annotated[UUID, Depends(_tenant)]
 Limit = Annotated[int, Query(ge=1, le=200, description="Items a page")]
 Cursor = Annotated[str | None, Query(max_length=200, description="next_cursor of the page before")]
 After = Annotated[int, Query(ge=0, lt=2**63, description="The number of the last item that you have")]
+Run = Annotated[int | None, Query(ge=1, lt=2**31, description="One of the job's runs; by default its last")]
 
 # For the OpenAPI document; the gate has checked the key before any route runs.
 BEARER = Security(HTTPBearer(auto_error=False, scheme_name="API key", description="A key of the service"))

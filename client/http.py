@@ -19,6 +19,7 @@ from core.schemas.jobs import (
     CheckpointOut,
     ComparisonOut,
     EventOut,
+    ExtendIn,
     JobIn,
     JobOut,
     LogOut,
@@ -122,6 +123,23 @@ class Client:
 
     def cancel_job(self, job_id: UUID) -> JobOut:
         return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/cancel"))
+
+    def pause_job(self, job_id: UUID) -> JobOut:
+        """Pause a job that waits or trains; a training saves its state first."""
+        return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/pause"))
+
+    def resume_job(self, job_id: UUID) -> JobOut:
+        """Queue a paused job again, or take back a wish to pause."""
+        return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/resume"))
+
+    def retry_job(self, job_id: UUID, *, fresh: bool = False) -> JobOut:
+        """Begin a new run of a failed or cancelled job, from its last state, or fresh from zero."""
+        return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/retry", json={"fresh": fresh}))
+
+    def extend_job(self, job_id: UUID, asked: ExtendIn) -> JobOut:
+        """Train a job that succeeded for longer, from its last state."""
+        body = asked.model_dump(mode="json", exclude_unset=True)
+        return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/extend", json=body))
 
     def events(self, job_id: UUID, *, after: int = 0) -> Iterator[EventOut]:
         """What has happened to a job, from the event after the given number on."""

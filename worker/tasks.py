@@ -7,7 +7,7 @@ from celery import shared_task
 from core.broker import wake
 from core.db import sessions
 from core.evaluations import service as evaluations
-from core.jobs import lease
+from core.jobs.claim import claim as claim_job
 from core.jobs.sweep import sweep as sweep_queue
 from core.settings import settings
 from worker import stopping
@@ -23,7 +23,12 @@ def train() -> None:
     with stopping.orderly() as stop:
         while not stop.is_set:
             with sessions().begin() as session:
-                attempt = lease.claim(session, worker=name, lease_s=settings().lease_s)
+                attempt = claim_job(
+                    session,
+                    worker=name,
+                    lease_s=settings().lease_s,
+                    max_running=settings().max_running_jobs,
+                )
             if attempt is None:
                 return
             train_attempt(attempt, worker=name, stop=stop)

@@ -36,7 +36,7 @@ NAMES = ("api", "train-0", "train-1", "metrics-0", "control", "beat")
 SETTINGS = {
     "SLAEGAN_LEASE_S": f"{LEASE_S:g}", "SLAEGAN_HEARTBEAT_S": "0.5", "SLAEGAN_SWEEP_S": f"{SWEEP_S:g}",
     "SLAEGAN_POLL_S": "0.2", "SLAEGAN_STOP_S": f"{STOP_S:g}", "SLAEGAN_KILL_S": "3",
-    "SLAEGAN_EVALUATION_PAUSE_S": "0.2", "SLAEGAN_STORE_RESERVE_BYTES": str(RESERVE_BYTES),
+    "SLAEGAN_RETRY_PAUSE_S": "0.2", "SLAEGAN_STORE_RESERVE_BYTES": str(RESERVE_BYTES),
     # Faults are many here, and no job shall end because of their number.
     "SLAEGAN_MAX_INFRASTRUCTURE_FAILURES": "50", "SLAEGAN_MAX_EVALUATION_ATTEMPTS": "8",
     "SLAEGAN_TRAIN_MODULE": "benchmarks.chaos.trainer",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core import db
-from core.jobs import lease
+from core.jobs import endings
 from tests.integration.api import story
 from tests.integration.api.conftest import new_person
 from tests.picture_files import pngs, zipped
@@ -51,7 +51,7 @@ def test_the_run_with_curl(own_api: Make, tmp_path: Path) -> None:
         attempt = story.start(session, {"id": job_id})
         made = story.checkpoint(session, attempt, b"weights", images_seen=8)
         story.evaluation(session, attempt, made, images_seen=8, fid=12.5)
-        lease.finish(session, attempt)
+        endings.finish(session, attempt)
         session.commit()
         helpers = "".join(
             line + "\n" for line in submit.splitlines() if line.startswith(("AUTH=", "field()"))
