@@ -16,6 +16,7 @@ from client.arguments import configuration, find_job, find_weights
 from client.backtracking import question, told, wait_for
 from client.comparison import comparison_table, differences_table
 from client.http import Client
+from client.logs import printed
 from client.problems import not_installed
 from client.results import download_results
 from client.tables import datasets_table, jobs_table
@@ -167,6 +168,22 @@ def cancel(job: Job, url: Url = None, key: Key = None, data: Data = None) -> Non
     with _client(url, key, data) as client:
         found = client.cancel_job(find_job(client, job).id)
         _say(f"Job {found.id}: {found.status.value if found.status.final else 'stopping'}")
+
+
+@app.command()
+def logs(
+    job: Job,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job is over.")] = False,
+    tail: Annotated[int | None, typer.Option(min=1, max=100_000, help="Only the last so many lines.")] = None,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """Print what a job's training printed; of a long log the middle is cut."""
+    with _client(url, key, data) as client:
+        for line in printed(client, find_job(client, job).id, follow=follow, tail=tail):
+            typer.echo(line)
 
 
 @app.command()

@@ -60,6 +60,13 @@ class Settings(BaseSettings):
     )
     stream_heartbeat_s: float = Field(15, description="A silent stream gets a comment this often")
 
+    log_chunk_lines: int = Field(
+        1_000, ge=1, description="Lines of a job's log in the database before they leave for the store"
+    )
+    max_log_lines: int = Field(
+        20_000, ge=2, description="Of one job, in the store; what exceeds them is cut from the middle"
+    )
+
     lease_s: float = 60
     heartbeat_s: float = 10
     sweep_s: float = 5

@@ -5,6 +5,7 @@ from core.db import Base
 from core.evaluations.tables import Evaluation
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.keys import ApiKey, Tenant
+from core.logs.tables import LogChunk
 
 __all__ = [
     "ApiKey",
@@ -15,6 +16,7 @@ __all__ = [
     "Evaluation",
     "Job",
     "JobEvent",
+    "LogChunk",
     "LogLine",
     "Loss",
     "Sample",

@@ -81,6 +81,9 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
             ending = supervise(child, effects=effects, keeper=keeper, stop=stop)
         finally:
             child.close()
+        # A worker that must go has little time: the next attempt moves the log.
+        if ending is not Ending.STOPPED:
+            effects.ship_log()
         _conclude(attempt, child, ending)
     except LeaseLost:
         raise
