@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
 
 from api import errors, openapi
 from api.envelope import Envelope
@@ -16,7 +18,7 @@ from api.feed import Feed
 from api.gate import Gate
 from api.routes import artifacts, comparison, datasets, evaluations, events, health, jobs, logs, models
 from api.sources import Events, Logs
-from core.datasets.scratch import clear_abandoned
+from core.datasets.scratch import NEW_UPLOAD_S, clear_abandoned
 from core.settings import settings
 
 if TYPE_CHECKING:
@@ -55,9 +57,21 @@ def create_app() -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    clear_abandoned()
-    async with app.state.feed.running(), app.state.log_feed.running():
-        yield
+    await run_in_threadpool(clear_abandoned)
+    clearing = asyncio.create_task(_clear_uploads())
+    try:
+        async with app.state.feed.running(), app.state.log_feed.running():
+            yield
+    finally:
+        clearing.cancel()
+        await asyncio.wait([clearing])
+
+
+async def _clear_uploads() -> None:
+    """Again and again: the garbage collection may run on another machine."""
+    while True:
+        await asyncio.sleep(settings().garbage_every_s)
+        await run_in_threadpool(clear_abandoned, older_than_s=NEW_UPLOAD_S)
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.prompt import Prompt
 from rich.text import Text
 
-from client import connection, weights
+from client import connection, operations, weights
 from client.arguments import configuration, find_job, find_weights
 from client.backtracking import question, told, wait_for
 from client.comparison import comparison_table, differences_table
@@ -32,6 +32,7 @@ app = typer.Typer(
     ),
 )  # fmt: skip
 app.add_typer(weights.app, name="weights")
+app.command()(operations.gc)
 _LEFT_RUNNING = 130
 
 Url = Annotated[str | None, typer.Option(envvar="SLAEGAN_URL", help="Address of the service.")]

@@ -74,6 +74,14 @@ class Settings(BaseSettings):
     stop_s: float = Field(20, description="How long a child may take to save after SIGTERM")
     kill_s: float = Field(5, description="How long a cancelled child may take to end after SIGTERM")
     webhook_poll_s: float = Field(5, description="How often the chores worker is told to look for webhooks")
+    garbage_every_s: float = Field(3600, description="How often garbage is collected")
+    garbage_grace_s: float = Field(
+        86_400,
+        description="Younger files without a row stay; longer than an upload, and than anybody keeps a lease",
+    )
+    garbage_limit: int = Field(
+        1_000, ge=1, description="Things of one kind that a run removes; then other chores have their turn"
+    )
     max_infrastructure_failures: int = 5
     max_evaluation_attempts: int = 3
     device: str = Field("cpu", description="Of this worker: cpu or cuda:<index>")

@@ -3,6 +3,7 @@
 from core.datasets.tables import Dataset, DatasetImage
 from core.db import Base
 from core.evaluations.tables import Evaluation
+from core.garbage.tables import Service
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.keys import ApiKey, Tenant
 from core.logs.tables import LogChunk
@@ -20,6 +21,7 @@ __all__ = [
     "LogLine",
     "Loss",
     "Sample",
+    "Service",
     "Tenant",
     "Worker",
 ]

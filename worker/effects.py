@@ -12,6 +12,7 @@ from core.evaluations import service as evaluations
 from core.garbage.names import clear
 from core.jobs import records
 from core.jobs.lease import fenced
+from core.jobs.retention import KEPT_STATES
 from core.logs.shipping import ship_tail, tail_length
 from core.schemas.ticks import (
     FactsTick,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from core.schemas.training import SlaeganConfig
 
 logger = logging.getLogger(__name__)
-KEPT_STATES = 2
 
 
 class TrainingEffects:

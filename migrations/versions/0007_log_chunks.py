@@ -1,4 +1,4 @@
-"""log lines in chunks in the store"""
+"""log lines in chunks in the store; the id that a store is marked with"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -34,8 +34,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("storage_key", name=op.f("uq_log_chunks_storage_key")),
     )
 
+    op.create_table(
+        "service",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_service")),
+    )
+    op.execute("INSERT INTO service DEFAULT VALUES")
+
 
 def downgrade() -> None:
+    op.drop_table("service")
     # The lines in the store are lost to the older version; what is still in the database stays.
     op.drop_table("log_chunks")
     op.drop_column("jobs", "log_seq")
