@@ -31,7 +31,7 @@ def gc(
     """Remove what nobody needs: files without a row, old checkpoints, deleted datasets. The service does so by itself.
 
     It works on the database and the store of DATABASE_URL, BROKER_URL and STORAGE_URL, or of a local stack. The grace
-    must be longer than any upload takes and than a worker's lease (a minute).
+    must be longer than any upload takes; it is never taken for less than two leases of a worker (two minutes).
     """
     try:
         from client.local.urls import operator_environment  # noqa: PLC0415  # not in a client-only install

@@ -7,6 +7,7 @@ itself, rows go before their files, and what one run leaves the next one finds.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from core.garbage.logs import collect_tails
 from core.garbage.machine import collect_caches, collect_scratch, collect_uploads
 from core.garbage.report import Found, Report
 from core.garbage.rows import collect_datasets, collect_generators, collect_states, collect_workers
+from core.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,12 +34,14 @@ def collect(bounds: Bounds, *, data_dir: Path | None) -> Report:
     """Look for garbage of every kind, and remove it unless the run is dry.
 
     Args:
-        bounds: how far to go.
+        bounds: how far to go; a grace below two leases counts as two leases.
         data_dir: this machine's, of a worker or of a local stack; None: leave the machine alone.
 
     Returns:
         What was found; a kind that failed is among its problems, and the others were gone through.
     """
+    # However short a grace is asked for: who holds a lease goes on trying to commit for as long.
+    bounds = replace(bounds, grace_s=max(bounds.grace_s, 2 * settings().lease_s))
     # Rows go first: what they leave in the store if this is interrupted is among the files of the next run.
     kinds: dict[str, Callable[[Bounds, Found], None]] = {
         "log lines (moved to the store)": collect_tails,
@@ -61,7 +65,7 @@ def collect(bounds: Bounds, *, data_dir: Path | None) -> Report:
             look(bounds, found)
         except (InfrastructureError, DBAPIError, OSError) as error:
             report.problems.append(f"{kind}: {error}")
-    logger.info("%s", "; ".join(report.lines()))
+    logger.info("%s", " ".join(line.strip() for line in report.lines()))
     for problem in report.problems:
         logger.warning("The garbage collection could not finish: %s", problem)
     return report

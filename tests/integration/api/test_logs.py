@@ -4,7 +4,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from api.sources import PAGE
+import sqlalchemy
+
+from api.sources import PAGE, Logs
 from client.http import Client
 from client.logs import printed
 from client.sse import parse
@@ -162,3 +164,25 @@ def test_a_job_without_a_line_has_nothing_to_stream_once_it_is_over(owner: Perso
     owner.post(f"/v1/jobs/{job['id']}/cancel")
     assert owner.get(f"/v1/jobs/{job['id']}/logs/stream").status_code == 204
     assert owner.get(f"/v1/jobs/{job['id']}/logs").json() == {"items": [], "next_cursor": None}
+
+
+def test_streams_cost_two_queries_however_many(owner: Person, session: Session) -> None:
+    positions = {}
+    for first in range(3):
+        attempt = story.start(session, story.submit(owner))
+        say(session, attempt, 1, 5)
+        positions[attempt.job_id] = first
+    statements: list[str] = []
+    engine = sessions().kw["bind"]
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        statements.append(statement)
+
+    sqlalchemy.event.listen(engine, "before_cursor_execute", note)
+    try:
+        news = Logs().news(positions)
+    finally:
+        sqlalchemy.event.remove(engine, "before_cursor_execute", note)
+    found = {job_id: [line.seq for line in lines] for job_id, lines in news.items.items()}
+    assert found == {job_id: list(range(after + 1, 6)) for job_id, after in positions.items()}
+    assert (len(statements), news.over) == (2, set())

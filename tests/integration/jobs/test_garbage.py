@@ -147,6 +147,7 @@ def any_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         bucket = uuid4().hex
         boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
         monkeypatch.setenv("STORAGE_URL", f"s3://{bucket}/prefix")
+        monkeypatch.setenv("SLAEGAN_LEASE_S", "0")
         settings.cache_clear()
         store.cache_clear()
     return str(request.param)
@@ -242,6 +243,14 @@ def test_what_a_row_names_is_never_removed(
         (old if is_old else young).add(put(key, age_s=OLD if is_old else YOUNG))
     assert told(run()).get("files without a row", (0, 0))[0] == len(old)
     assert keys() == named | young
+
+
+def test_no_grace_is_shorter_than_two_leases(db: Sessions, attempt: Attempt) -> None:
+    checkpoint(db, attempt, "state", 8)
+    put(f"jobs/{uuid4()}/1/on-its-way", age_s=1.9 * settings().lease_s)
+    assert told(run(grace_s=0)) == {}
+    put(f"jobs/{uuid4()}/1/lost", age_s=2.1 * settings().lease_s)
+    assert told(run(grace_s=0)) == {"files without a row": (1, 1)}
 
 
 def test_a_run_has_a_limit_and_says_so(db: Sessions, attempt: Attempt) -> None:
