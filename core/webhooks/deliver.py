@@ -49,10 +49,11 @@ async def deliver_due() -> bool:
     async with anyio.create_task_group() as group:
         until = time.monotonic() + RUN_S
         while time.monotonic() < until:
+            idle = not run.under_way  # before the look: what fails during it may be due again at once
             claims = await run.claim()
             for claim in claims:
                 group.start_soon(run.deliver, claim)
-            if not claims and not run.under_way:
+            if idle and not claims:
                 return True
             if not claims or run.under_way >= settings().webhook_concurrency:
                 await run.wait_for_an_end()
