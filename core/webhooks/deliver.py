@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 import httpx
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from core.db import sessions
 from core.errors import InvalidRequest
@@ -75,7 +75,7 @@ class _Run:
         free = settings().webhook_concurrency - self.under_way
         try:
             claims = await anyio.to_thread.run_sync(partial(_claim, limit=free), limiter=self._database)
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             # What is under way goes on: its endpoints may have it already.
             logger.warning("The database gave no webhooks to deliver: %s", error)
             return []
@@ -97,7 +97,7 @@ class _Run:
             held = await anyio.to_thread.run_sync(_settle, claim, outcome, limiter=self._database)
             if not held:
                 logger.warning("Webhook %s was taken over or asked for again meanwhile.", claim.delivery_id)
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             # It is due again when its lease ends, under the same id.
             logger.warning("What became of webhook %s could not be written: %s", claim.delivery_id, error)
         finally:
