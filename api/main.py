@@ -16,7 +16,18 @@ from api import errors, openapi
 from api.envelope import Envelope
 from api.feed import Feed
 from api.gate import Gate
-from api.routes import artifacts, comparison, datasets, evaluations, events, health, jobs, logs, models
+from api.routes import (
+    artifacts,
+    comparison,
+    datasets,
+    evaluations,
+    events,
+    health,
+    jobs,
+    logs,
+    models,
+    webhooks,
+)
 from api.sources import Events, Logs
 from core.datasets.scratch import NEW_UPLOAD_S, clear_abandoned
 from core.settings import settings
@@ -42,7 +53,8 @@ def create_app() -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         lifespan=_lifespan,
     )
-    for routes in (datasets, jobs, comparison, evaluations, events, logs, artifacts, models, health):
+    of_jobs = (jobs, comparison, evaluations, events, logs, artifacts, webhooks)
+    for routes in (datasets, *of_jobs, models, health):
         app.include_router(routes.router)
     errors.install(app)
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's documented way

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.prompt import Prompt
 from rich.text import Text
 
-from client import connection, operations, weights
+from client import connection, control, operations, weights
 from client.arguments import configuration, find_job, find_weights
 from client.backtracking import question, told, wait_for
 from client.comparison import comparison_table, differences_table
-from client.http import Client
 from client.logs import printed
+from client.options import Data, Job, Key, Url, connect, say
 from client.problems import not_installed
 from client.results import download_results
 from client.tables import datasets_table, jobs_table
@@ -25,26 +25,22 @@ from client.watch import display_for, in_style
 from client.watch import watch as watch_job
 from core.errors import Conflict, InvalidRequest, SlaeganError
 from core.schemas.jobs import JobIn, JobOut, Status
+from core.schemas.webhooks import Webhook
+
+if TYPE_CHECKING:
+    from client.http import Client
 
 app = typer.Typer(
     name="slaegan", no_args_is_help=True, pretty_exceptions_enable=False, help=(
         "Train a GAN on a hundred pictures: start a stack with `slaegan up`, then `slaegan train FOLDER --watch`."
     ),
 )  # fmt: skip
+app.add_typer(control.app)
 app.add_typer(weights.app, name="weights")
 app.command()(operations.gc)
 _LEFT_RUNNING = 130
 
-Url = Annotated[str | None, typer.Option(envvar="SLAEGAN_URL", help="Address of the service.")]
-Key = Annotated[
-    str | None, typer.Option(envvar="SLAEGAN_API_KEY", help="API key; better in the environment.")
-]
-Data = Annotated[
-    Path | None,
-    typer.Option(envvar="SLAEGAN_DATA", help="Data folder of a local stack; it also tells address and key."),
-]
 OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the API's page in the browser.")]
-Job = Annotated[str, typer.Argument(help="A job's id, the beginning of one, or `last`.")]
 
 
 def main() -> None:
@@ -55,16 +51,6 @@ def main() -> None:
         Console(stderr=True).print(f"[bold red]{error.title}.[/] ", end="")
         Console(stderr=True).print(Text(error.message), soft_wrap=True)
         raise SystemExit(1) from None
-
-
-def _client(url: str | None, key: str | None, data: Path | None) -> Client:
-    found = connection.find(url=url, key=key, data=data)
-    return Client(found.url, found.key)
-
-
-def _say(text: str) -> None:
-    # What users and the service say is text, not markup.
-    Console().print(in_style(text), soft_wrap=True)
 
 
 @app.command()
@@ -85,7 +71,7 @@ def up(
         from client.local.up import up as run  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise not_installed(error) from error
-    run(data or connection.default_data_folder(), place=Place(host, port), say=_say, open_page=open_page)
+    run(data or connection.default_data_folder(), place=Place(host, port), say=say, open_page=open_page)
 
 
 @app.command()
@@ -108,6 +94,12 @@ def train(  # noqa: PLR0917  # typer takes options as parameters
             help="Begin from the weights of this job (id, its beginning, or last), or of a checkpoint.",
         ),
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Send a signed message there when the job ends, pauses or raises an alarm."
+        ),
+    ] = None,
     watching: Annotated[bool, typer.Option("--watch", help="Show progress until the job is over.")] = False,  # noqa: FBT002
     url: Url = None,
     key: Key = None,
@@ -116,20 +108,27 @@ def train(  # noqa: PLR0917  # typer takes options as parameters
     """Upload pictures and submit a training."""
     config = configuration(settings or [], resolution=resolution, total_images=images)
     title = name or source.resolve().stem
-    with _client(url, key, data) as client:
+    with connect(url, key, data) as client:
         begin = None
         if init_from is not None:
             begin, shape = find_weights(client, init_from)
             config = configuration(settings or [], shape, resolution=resolution, total_images=images)
-        _say(f"Uploading {source} …")
+        say(f"Uploading {source} …")
         dataset = client.create_dataset(source, name=title)
-        _say(f"Dataset {dataset.id}: {dataset.image_count} pictures, {len(dataset.rejected)} files rejected")
+        say(f"Dataset {dataset.id}: {dataset.image_count} pictures, {len(dataset.rejected)} files rejected")
         for rejection in dataset.rejected:
-            _say(f"  {rejection.name}: {rejection.reason}")
+            say(f"  {rejection.name}: {rejection.reason}")
         job = client.create_job(
-            JobIn(dataset_id=dataset.id, name=title, priority=priority, config=config, init_from=begin)
+            JobIn(
+                dataset_id=dataset.id,
+                name=title,
+                priority=priority,
+                config=config,
+                init_from=begin,
+                webhook=Webhook(url=webhook) if webhook is not None else None,
+            )
         )
-        _say(f"Job {job.id}")
+        say(f"Job {job.id}")
         if watching:
             _watch(client, job)
 
@@ -143,7 +142,7 @@ def jobs(
     data: Data = None,
 ) -> None:
     """List jobs, the newest first."""
-    with _client(url, key, data) as client:
+    with connect(url, key, data) as client:
         table = jobs_table(islice(client.jobs(status=status), limit))
     _wide_console().print(table)
 
@@ -151,7 +150,7 @@ def jobs(
 @app.command()
 def datasets(url: Url = None, key: Key = None, data: Data = None) -> None:
     """List datasets, the newest first."""
-    with _client(url, key, data) as client:
+    with connect(url, key, data) as client:
         table = datasets_table(client.datasets())
     _wide_console().print(table)
 
@@ -159,16 +158,8 @@ def datasets(url: Url = None, key: Key = None, data: Data = None) -> None:
 @app.command()
 def watch(job: Job, url: Url = None, key: Key = None, data: Data = None) -> None:
     """Show a job's progress until it is over."""
-    with _client(url, key, data) as client:
+    with connect(url, key, data) as client:
         _watch(client, find_job(client, job))
-
-
-@app.command()
-def cancel(job: Job, url: Url = None, key: Key = None, data: Data = None) -> None:
-    """Cancel a job."""
-    with _client(url, key, data) as client:
-        found = client.cancel_job(find_job(client, job).id)
-        _say(f"Job {found.id}: {found.status.value if found.status.final else 'stopping'}")
 
 
 @app.command()
@@ -182,7 +173,7 @@ def logs(
     data: Data = None,
 ) -> None:
     """Print what a job's training printed; of a long log the middle is cut."""
-    with _client(url, key, data) as client:
+    with connect(url, key, data) as client:
         for line in printed(client, find_job(client, job).id, follow=follow, tail=tail):
             typer.echo(line)
 
@@ -199,7 +190,7 @@ def download(
 
     The best has few copies and the highest recall among those with a KID near the lowest.
     """
-    with _client(url, key, data) as client:
+    with connect(url, key, data) as client:
         found = find_job(client, job)
         results = download_results(client, found, to=to or Path(str(found.id)))
     for line in verdict(found):
@@ -212,7 +203,7 @@ def download(
         *results.neighbours,
     ):
         if path is not None:
-            _say(str(path))
+            say(str(path))
 
 
 @app.command()
@@ -223,7 +214,7 @@ def compare(
     data: Data = None,
 ) -> None:
     """Show jobs side by side; exit status 1, with what differs, where their numbers do not compare."""
-    with _client(url, key, data) as client:
+    with connect(url, key, data) as client:
         found = [find_job(client, job).id for job in jobs]
         try:
             table = comparison_table(client.compare(found))
@@ -250,19 +241,19 @@ def backtrack(
     asked = question(held_out=held_out, pictures=pictures, steps=steps)
     if to is not None and not to.resolve().parent.is_dir():
         raise InvalidRequest(f"There is no folder {to.resolve().parent} to save the sheet in.")
-    with _client(url, key, data) as client:
+    with connect(url, key, data) as client:
         found = find_job(client, job)
         with Console(stderr=True).status(
             "Backtracking: it waits for a metrics worker, then takes minutes ..."
         ):
             done = wait_for(client, client.backtrack(found.id, asked))
         for line in told(done):
-            _say(line)
+            say(line)
         if to is not None and done.picture is not None:
             client.download_picture(done.picture, to=to)
-            _say(str(to))
+            say(str(to))
         elif to is not None:
-            _say("It left no picture.")
+            say("It left no picture.")
     raise typer.Exit(0 if done.status == "done" else 1)
 
 
@@ -275,7 +266,7 @@ def doctor(url: Url = None, key: Key = None, data: Data = None) -> None:
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "broken": "[bold red]BROKEN[/]"}
     for finding in findings:
         _wide_console().print(f"{marks[finding.state]:>16} {finding.subject}: ", end="")
-        _say(finding.text)
+        say(finding.text)
     raise typer.Exit(1 if any(finding.state == "broken" for finding in findings) else 0)
 
 
@@ -298,7 +289,7 @@ def demo(
     config = configuration(settings or [], **(PRESET.model_dump(exclude_unset=True) | given))
     bundled = Path(__file__).parents[1] / "examples" / "emoji-faces.zip"
     summary = run(output, pictures=pictures or bundled, config=config, console=Console())
-    _say(f"Done. {summary} names the grid, the curve and the checkpoint.")
+    say(f"Done. {summary} names the grid, the curve and the checkpoint.")
 
 
 def _watch(client: Client, job: JobOut) -> None:
@@ -311,11 +302,11 @@ def _watch(client: Client, job: JobOut) -> None:
                 continue
             raise typer.Exit(_LEFT_RUNNING) from None
         for line in verdict(ended):
-            _say(line)
+            say(line)
         if ended.status is Status.SUCCEEDED:
-            _say(f"Succeeded. `slaegan download {ended.id}` fetches the best generator.")
+            say(f"Succeeded. `slaegan download {ended.id}` fetches the best generator.")
             return
-        _say(f"Job {ended.id} {ended.status.value}. {(ended.error or {}).get('message', '')}")
+        say(f"Job {ended.id} {ended.status.value}. {(ended.error or {}).get('message', '')}")
         raise typer.Exit(1)
 
 
@@ -329,10 +320,10 @@ def _goes_on(client: Client, job: JobOut, console: Console) -> bool:
         )  # fmt: skip
     if answer == "cancel":
         client.cancel_job(job.id)
-        _say("Cancelling …")
+        say("Cancelling …")
         return True
     if answer == "leave":
-        _say(f"The job runs on; see it with `slaegan watch {job.id}`.")
+        say(f"The job runs on; see it with `slaegan watch {job.id}`.")
     return answer == "watch"
 
 

@@ -19,6 +19,7 @@ from core.schemas.jobs import (
     CheckpointOut,
     ComparisonOut,
     EventOut,
+    ExtendIn,
     JobIn,
     JobOut,
     LogOut,
@@ -30,6 +31,7 @@ from core.schemas.jobs import (
     WorkerOut,
 )  # fmt: skip
 from core.schemas.pages import Page
+from core.schemas.webhooks import DeliveryOut, WebhookSecretOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -123,6 +125,39 @@ class Client:
 
     def cancel_job(self, job_id: UUID) -> JobOut:
         return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/cancel"))
+
+    def pause_job(self, job_id: UUID) -> JobOut:
+        """Pause a job that waits or trains; a training saves its state first."""
+        return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/pause"))
+
+    def resume_job(self, job_id: UUID) -> JobOut:
+        """Queue a paused job again, or take back a wish to pause."""
+        return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/resume"))
+
+    def retry_job(self, job_id: UUID, *, fresh: bool = False) -> JobOut:
+        """Begin a new run of a failed or cancelled job, from its last state, or fresh from zero."""
+        return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/retry", json={"fresh": fresh}))
+
+    def extend_job(self, job_id: UUID, asked: ExtendIn) -> JobOut:
+        """Train a job that succeeded for longer, from its last state."""
+        body = asked.model_dump(mode="json", exclude_unset=True)
+        return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/extend", json=body))
+
+    def deliveries(self, job_id: UUID) -> Iterator[DeliveryOut]:
+        """What became of the events that a job's webhook asks for, the newest first."""
+        return self._pages(f"/v1/jobs/{job_id}/deliveries", DeliveryOut)
+
+    def redeliver(self, delivery_id: UUID) -> DeliveryOut:
+        """Send a webhook now, under its old id; also one that was delivered or given up."""
+        return DeliveryOut.model_validate(self._json("POST", f"/v1/deliveries/{delivery_id}/redeliver"))
+
+    def webhook_secret(self) -> WebhookSecretOut:
+        """What webhooks are signed with; needs a key with the scope admin."""
+        return WebhookSecretOut.model_validate(self._json("GET", "/v1/webhook-secret"))
+
+    def rotate_webhook_secret(self) -> WebhookSecretOut:
+        """A new secret; the one before signs beside it for a while. Needs a key with the scope admin."""
+        return WebhookSecretOut.model_validate(self._json("POST", "/v1/webhook-secret/rotate"))
 
     def events(self, job_id: UUID, *, after: int = 0) -> Iterator[EventOut]:
         """What has happened to a job, from the event after the given number on."""

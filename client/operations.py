@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from client.options import Data  # noqa: TC001  # typer reads it at run time
 from client.problems import not_installed
 
 SECONDS_AN_HOUR = 3600
@@ -24,9 +25,7 @@ def gc(
             min=0, metavar="HOURS", help="Younger things stay; by default as the service does it (24)."
         ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(envvar="SLAEGAN_DATA", help="Data folder of a running local stack.")
-    ] = None,
+    data: Data = None,
 ) -> None:
     """Remove what nobody needs: files without a row, old checkpoints, deleted datasets. The service does so by itself.
 

@@ -91,10 +91,12 @@ def wake(task: Literal["train", "metrics", "deliver_webhooks", "collect_garbage"
         "interval_step": 0.1,
         "interval_max": 0.1,
     }
+    options: dict[str, Any] = {"queue": QUEUES[task], "retry": True, "retry_policy": policy}
+    if task == "deliver_webhooks":
+        # One comes with every event, and beat repeats it: no heap of them waits for a worker that is away.
+        options["expires"] = settings().webhook_poll_s
     try:
         for _ in range(times):
-            celery_app().send_task(
-                f"worker.tasks.{task}", queue=QUEUES[task], retry=True, retry_policy=policy
-            )
+            celery_app().send_task(f"worker.tasks.{task}", **options)
     except OperationalError as error:
         logger.warning("The broker took no %s hint (it is sent again later): %s", task, error)

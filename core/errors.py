@@ -13,7 +13,8 @@ SlaeganError
 │   ├── TooLarge               413
 │   ├── UnsupportedMedia       415
 │   ├── RangeNotSatisfiable    416  the file does not reach that far
-│   └── RateLimited            429
+│   ├── RateLimited            429
+│   └── QuotaExceeded          429  too many jobs of the tenant wait
 ├── InfrastructureError        the service's surroundings are at fault
 │   ├── DatabaseUnavailable    503
 │   ├── BrokerUnavailable      503
@@ -26,6 +27,7 @@ SlaeganError
 │   ├── WeightsMissing         pretrained weights are neither there nor to be had
 │   ├── OutOfMemory
 │   ├── NonFinite              losses left the finite numbers
+│   ├── TimeLimit              waited or trained for longer than the job allows
 │   ├── TrainerCrashed         the child ended without a word
 │   └── WorkersLost            too many attempts ended with their worker
 └── LeaseLost                  another attempt owns the job now: write nothing, stop
@@ -47,6 +49,9 @@ class SlaeganError(Exception):
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Something went wrong in the service"
+    advice: ClassVar[str] = (
+        "Retry the job. If it fails again, tell those who run the service; its log has the error."
+    )
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -110,8 +115,13 @@ class RateLimited(RequestError):
     code, status, title = "rate_limited", 429, "Too many requests"
 
 
+class QuotaExceeded(RequestError):
+    code, status, title = "quota_exceeded", 429, "The tenant's share is used up"
+
+
 class InfrastructureError(SlaeganError):
     code, status, title = "unavailable", 503, "A part of the service is unavailable"
+    advice = "Retry the job when the service is well again: it goes on from its last state."
 
 
 class DatabaseUnavailable(InfrastructureError):
@@ -128,6 +138,9 @@ class StoreUnavailable(InfrastructureError):
 
 class StoreFull(InfrastructureError):
     code, status, title = "store_full", 507, "The artifact store is full"
+    advice = (
+        "Delete datasets and jobs that are no longer needed, or have the disk enlarged; then retry the job."
+    )
 
 
 class StackFailed(InfrastructureError):
@@ -140,30 +153,50 @@ class JobError(SlaeganError):
 
 class ConfigurationFailed(JobError):
     code, title = "configuration_failed", "The configuration cannot run here"
+    advice = "Submit a new job with the value that the message names changed."
 
 
 class DataFailed(JobError):
     code, title = "data_failed", "The pictures cannot be read"
+    advice = "Upload the pictures again as a new dataset, and submit the job on that."
 
 
 class WeightsMissing(JobError):
     code, title = "weights_missing", "Pretrained weights are missing"
+    advice = (
+        "Have those who run the service put the weights in place (`slaegan weights`), then retry the job."
+    )
 
 
 class OutOfMemory(JobError):
     code, title = "out_of_memory", "The device ran out of memory"
+    advice = "Submit a new job with a smaller width, resolution or batch, or retry it on a larger device."
 
 
 class NonFinite(JobError):
     code, title = "non_finite", "The training left the finite numbers"
+    advice = (
+        "Submit a new job with a lower learning_rate, or with precision fp32; retrying takes the "
+        "same path again."
+    )
+
+
+class TimeLimit(JobError):
+    code, title = "time_limit", "The job's time is over"
+    advice = "Retry the job, or submit it anew with other limits (max_queue_s, max_run_s)."
 
 
 class TrainerCrashed(JobError):
     code, title = "trainer_crashed", "The training process ended unexpectedly"
+    advice = (
+        "Read last_lines and the log. A process killed by SIGKILL usually lacked memory: then choose "
+        "a smaller width, resolution or batch. Else retry the job."
+    )
 
 
 class WorkersLost(JobError):
     code, title = "workers_lost", "Too many workers were lost while they held the job"
+    advice = "Have the workers' own logs looked at (memory, disk, restarts), then retry the job."
 
 
 class LeaseLost(SlaeganError):

@@ -7,6 +7,7 @@ from core.garbage.tables import Service
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.keys import ApiKey, Tenant
 from core.logs.tables import LogChunk
+from core.webhooks.tables import WebhookDelivery, WebhookSecret
 
 __all__ = [
     "ApiKey",
@@ -23,5 +24,7 @@ __all__ = [
     "Sample",
     "Service",
     "Tenant",
+    "WebhookDelivery",
+    "WebhookSecret",
     "Worker",
 ]

@@ -39,6 +39,8 @@ def main() -> None:
     parser.add_argument("kind", choices=("train", "metrics", "control", "chores", "beat"))
     kind = parser.parse_args().kind
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # It would write the addresses of webhooks, which may hold secrets.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     settings().data_dir.mkdir(parents=True, exist_ok=True)
     app = celery_app()
     # Celery's command line would read BROKER_URL itself, and take the form of it that redis-py wants.

@@ -15,6 +15,7 @@ from core.evaluations import service
 from core.files import sha256_of
 from core.garbage.names import clear
 from core.jobs import lease
+from core.jobs.workers import drain_of
 from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
@@ -62,7 +63,7 @@ def evaluate(claim: Claim, *, worker: str, stop: Flag) -> None:
     def beat(session: Session, due: bool) -> lease.Wish:  # noqa: FBT001  # a callback's two positions
         if due:
             service.heartbeat(session, claim, lease_s=settings().lease_s)
-        return lease.Wish.GO_ON
+        return lease.Wish.HAND_BACK if drain_of(session, worker) == "hand_back" else lease.Wish.GO_ON
 
     try:
         with LeaseKeeper(beat) as keeper:
@@ -102,7 +103,7 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
         _post(claim, result, work_dir=work_dir)
     elif isinstance(child.last, ErrorTick):
         raise from_code(child.last.code, child.last.message, **child.last.details)
-    elif ending is Ending.STOPPED:
+    elif ending in (Ending.STOPPED, Ending.DRAINED):
         write(service.hand_back, claim)
     else:
         how = f"The evaluating process ended with code {child.return_code}."

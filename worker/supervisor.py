@@ -41,7 +41,12 @@ class Ending(Enum):
     BY_ITSELF = "by itself"
     STOPPED = "the worker is told to stop"
     CANCELLED = "cancelled"
-    EARLY = "its curve calls for no more"
+    EARLY = "a rule calls for no more"
+    PAUSED = "it is to pause"
+    DRAINED = "the worker is being drained"
+
+
+_ENDINGS = {Wish.FINISH: Ending.EARLY, Wish.PAUSE: Ending.PAUSED, Wish.HAND_BACK: Ending.DRAINED}
 
 
 class Effects(Protocol):
@@ -146,11 +151,9 @@ def supervise(child: Child, *, effects: Effects, keeper: LeaseKeeper, stop: Flag
         if ending is not Ending.CANCELLED and keeper.wish is Wish.CANCEL:
             ending, kill_at = Ending.CANCELLED, time.monotonic() + settings().kill_s
             child.signal(signal.SIGTERM)
-        elif ending is Ending.BY_ITSELF and stop.is_set:
-            ending, kill_at = Ending.STOPPED, time.monotonic() + settings().stop_s
-            child.signal(signal.SIGTERM)
-        elif ending is Ending.BY_ITSELF and keeper.wish is Wish.FINISH:
-            ending, kill_at = Ending.EARLY, time.monotonic() + settings().stop_s
+        elif ending is Ending.BY_ITSELF and (stop.is_set or keeper.wish is not Wish.GO_ON):
+            ending = Ending.STOPPED if stop.is_set else _ENDINGS[keeper.wish]
+            kill_at = time.monotonic() + settings().stop_s
             child.signal(signal.SIGTERM)
         if time.monotonic() > kill_at:
             child.signal(signal.SIGKILL)

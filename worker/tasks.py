@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 from celery import shared_task
 
 from core.broker import wake
@@ -9,9 +10,10 @@ from core.db import sessions
 from core.evaluations import service as evaluations
 from core.garbage.collect import collect
 from core.garbage.report import Bounds
-from core.jobs import lease
+from core.jobs.claim import claim as claim_job
 from core.jobs.sweep import sweep as sweep_queue
 from core.settings import settings
+from core.webhooks.deliver import deliver_due
 from worker import stopping
 from worker.evaluating import evaluate
 from worker.heartbeat import worker_name
@@ -25,7 +27,12 @@ def train() -> None:
     with stopping.orderly() as stop:
         while not stop.is_set:
             with sessions().begin() as session:
-                attempt = lease.claim(session, worker=name, lease_s=settings().lease_s)
+                attempt = claim_job(
+                    session,
+                    worker=name,
+                    lease_s=settings().lease_s,
+                    max_running=settings().max_running_jobs,
+                )
             if attempt is None:
                 return
             train_attempt(attempt, worker=name, stop=stop)
@@ -61,6 +68,8 @@ def sweep() -> None:
 @shared_task(name="worker.tasks.deliver_webhooks")  # type: ignore[untyped-decorator]
 def deliver_webhooks() -> None:
     """Send what is due of the outbox; a run is short, so that other chores get their turn."""
+    if not anyio.run(deliver_due):
+        wake("deliver_webhooks")
 
 
 @shared_task(name="worker.tasks.collect_garbage")  # type: ignore[untyped-decorator]

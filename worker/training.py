@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import logging
 import shutil
-import signal
 from typing import TYPE_CHECKING
 
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
 from core.db import sessions
-from core.errors import DataFailed, LeaseLost, SlaeganError, StoreUnavailable, TrainerCrashed, from_code
+from core.errors import DataFailed, LeaseLost, SlaeganError, StoreUnavailable
 from core.files import sha256_of
 from core.jobs import lease, records
 from core.jobs.tables import Checkpoint
 from core.metrics.protocol import planned_protocol
-from core.schemas.ticks import ErrorTick, FinishedTick, StoppedTick, TrainingSpec
+from core.schemas.ticks import TrainingSpec
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
 from core.storage import as_disk_error, remove, store
 from core.version import commit
+from worker import outcome
 from worker.effects import TrainingEffects
 from worker.process import Child
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from worker.stopping import Flag
 
 logger = logging.getLogger(__name__)
+# Pictures in memory at a time, of a job that has run out of it once: batch normalisation needs two.
+SMALL_PARTS = 2
 
 
 def train(attempt: Attempt, *, worker: str, stop: Flag) -> None:
@@ -64,6 +67,8 @@ def scratch(worker: str) -> Path:
 
 
 def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) -> None:
+    kills_before = outcome.oom_kills()
+    last_lines: Sequence[str] = ()
     try:
         shutil.rmtree(work_dir, ignore_errors=True)
         work_dir.mkdir(parents=True)
@@ -77,25 +82,26 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         effects = TrainingEffects(attempt, config=config, protocol=protocol, work_dir=work_dir)
         spec = _specify(attempt, config=config, files=files, work_dir=work_dir)
         child = Child("worker.train_process", spec, work_dir=work_dir, threads=settings().threads)
+        last_lines = child.last_lines
         try:
             ending = supervise(child, effects=effects, keeper=keeper, stop=stop)
         finally:
             child.close()
         # A worker that must go has little time: the next attempt moves the log.
-        if ending is not Ending.STOPPED:
+        if ending not in {Ending.STOPPED, Ending.DRAINED}:
             effects.ship_log()
-        _conclude(attempt, child, ending)
+        outcome.conclude(attempt, child, ending, memory_ran_out=outcome.oom_kills() > kills_before)
     except LeaseLost:
         raise
     except SlaeganError as error:
-        write(lease.fail, attempt, error)
+        outcome.give_up(attempt, error, last_lines=last_lines)
     except OSError as error:
-        write(lease.fail, attempt, as_disk_error(error, settings().data_dir))
+        outcome.give_up(attempt, as_disk_error(error, settings().data_dir), last_lines=last_lines)
     except Exception as error:
         logger.exception(
             "Attempt %d of job %s met an error that is not its own.", attempt.number, attempt.job_id
         )
-        write(lease.fail, attempt, SlaeganError(f"{type(error).__name__}: {error}"))
+        outcome.give_up(attempt, SlaeganError(f"{type(error).__name__}: {error}"), last_lines=last_lines)
 
 
 def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, work_dir: Path) -> TrainingSpec:
@@ -111,6 +117,7 @@ def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, wo
         device="cpu" if settings().device == "cpu" else "cuda:0",
         resume=_resume(attempt, work_dir=work_dir),
         init_from=_init_from(attempt, work_dir=work_dir),
+        micro_batch=min(SMALL_PARTS, config.batch) if attempt.out_of_memory else None,
         commit=commit(),
     )
 
@@ -159,42 +166,3 @@ def _init_from(attempt: Attempt, *, work_dir: Path) -> Path | None:
             checkpoint_id=str(checkpoint.id),
         )
     return target
-
-
-def _conclude(attempt: Attempt, child: Child, ending: Ending) -> None:
-    """Write how the attempt ended. A finished training counts as finished, even if it was told to stop."""
-    if ending is Ending.CANCELLED:
-        write(lease.end_cancelled, attempt)
-    elif child.return_code == 0 and (isinstance(child.last, FinishedTick) or ending is Ending.EARLY):
-        write(lease.finish, attempt)
-    elif isinstance(child.last, ErrorTick):
-        error = from_code(child.last.code, child.last.message, **child.last.details)
-        write(lease.fail, attempt, error)
-    elif ending is Ending.STOPPED:
-        write(lease.hand_back, attempt, reason=ending.value, counts=False)
-    elif isinstance(child.last, StoppedTick):
-        # It saved its state and ended as it does when told to, but not by this worker.
-        write(lease.hand_back, attempt, reason="the training process was told to stop", counts=True)
-    else:
-        _lost(attempt, child)
-
-
-def _lost(attempt: Attempt, child: Child) -> None:
-    """The child ended without a word: another try if something killed it, failure if it ended by itself."""
-    code = child.return_code or 0
-    tried = attempt.infrastructure_failures + 1
-    if code < 0 and tried < settings().max_infrastructure_failures:
-        reason = f"the training process was killed by {signal.Signals(-code).name}"
-        write(lease.hand_back, attempt, reason=reason, counts=True)
-        return
-    how = (
-        f"was killed by {signal.Signals(-code).name} for the {tried}th time"
-        if code < 0
-        else f"ended with code {code}"
-    )
-    error = TrainerCrashed(
-        f"The training process {how}. Its last lines are in the details, its whole log under /logs. "
-        "A process killed by SIGKILL usually ran out of memory: choose a smaller batch, width or resolution.",
-        last_lines=list(child.last_lines),
-    )
-    write(lease.fail, attempt, error)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from api.deps import BEARER, Database, Tenant
+from api.deps import BEARER, Database, Run, Tenant
 from api.downloads import RESPONSES, Artifact, artifact_response, png_response
 from core.jobs import queries, service
 from core.jobs.records import StoredFile
@@ -22,9 +22,13 @@ router = APIRouter(prefix="/v1", dependencies=[BEARER])
     "/jobs/{job_id}/checkpoints", tags=["checkpoints"], summary="The job's checkpoints, by images seen"
 )
 def list_checkpoints(
-    job_id: UUID, tenant: Tenant, database: Database, kind: Literal["generator", "state"] | None = None
+    job_id: UUID,
+    tenant: Tenant,
+    database: Database,
+    kind: Literal["generator", "state"] | None = None,
+    run: Run = None,
 ) -> Page[CheckpointOut]:
-    rows = queries.checkpoints(database, tenant_id=tenant, job_id=job_id, kind=kind)
+    rows = queries.checkpoints(database, tenant_id=tenant, job_id=job_id, kind=kind, run=run)
     return Page(items=[CheckpointOut.model_validate(row, from_attributes=True) for row in rows])
 
 
@@ -71,8 +75,8 @@ def get_checkpoint_file(
 
 
 @router.get("/jobs/{job_id}/samples", tags=["samples"], summary="Grids of the same latents through time")
-def list_samples(job_id: UUID, tenant: Tenant, database: Database) -> Page[SampleOut]:
-    rows = queries.samples(database, tenant_id=tenant, job_id=job_id)
+def list_samples(job_id: UUID, tenant: Tenant, database: Database, run: Run = None) -> Page[SampleOut]:
+    rows = queries.samples(database, tenant_id=tenant, job_id=job_id, run=run)
     return Page(items=[SampleOut.model_validate(row, from_attributes=True) for row in rows])
 
 

@@ -12,10 +12,12 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import LeaseLost, SlaeganError
 from core.evaluations.judgement import judge
 from core.evaluations.tables import Evaluation
-from core.jobs import lease
+from core.jobs import endings
+from core.jobs.lease import expiry
 from core.jobs.retention import forget_generators
 from core.jobs.service import advance
 from core.jobs.tables import Checkpoint, Job
+from core.jobs.workers import drain_of
 from core.schemas.training import SlaeganConfig
 
 if TYPE_CHECKING:
@@ -111,7 +113,9 @@ def skip_overtaken(session: Session, *, job_id: UUID, run: int, config: SlaeganC
 
 
 def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
-    """Take the oldest queued evaluation, of a curve first; None when there is none."""
+    """Take the oldest queued evaluation, of a curve first; None when there is none for this worker."""
+    if drain_of(session, worker) is not None:
+        return None
     found = session.execute(
         select(Evaluation, Checkpoint)
         .join(Checkpoint, Checkpoint.id == Evaluation.checkpoint_id)
@@ -131,7 +135,7 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
             status="running",
             worker=worker,
             lease_token=token,
-            lease_expires_at=lease.expiry(lease_s),
+            lease_expires_at=expiry(lease_s),
             attempts=Evaluation.attempts + 1,
         )
         .execution_options(synchronize_session=False)
@@ -155,7 +159,7 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
 
 def heartbeat(session: Session, held: Claim, *, lease_s: float) -> None:
     """Extend the lease. Raises LeaseLost, also when the job was cancelled meanwhile."""
-    _fenced(session, held, lease_expires_at=lease.expiry(lease_s))
+    _fenced(session, held, lease_expires_at=expiry(lease_s))
 
 
 def post(
@@ -202,7 +206,7 @@ def _named(picture: StoredFile | None) -> dict[str, Any]:
 
 
 def _settle(session: Session, held: Claim) -> list[str]:
-    lease.settle(session, held.job_id)
+    endings.settle(session, held.job_id)
     job = session.get_one(Job, held.job_id)
     return forget_generators(session, job, rules=SlaeganConfig.model_validate(held.config).retention)
 
@@ -228,7 +232,7 @@ def lose(session: Session, held: Claim, error: SlaeganError, *, max_attempts: in
     """
     if held.attempt >= max_attempts:
         return give_up(session, held, error)
-    pause = lease.expiry(_PAUSE_S * 2 ** (held.attempt - 1))
+    pause = expiry(_PAUSE_S * 2 ** (held.attempt - 1))
     _fenced(session, held, lease_token=uuid4(), lease_expires_at=pause, worker=None)
     return []
 

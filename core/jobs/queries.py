@@ -16,6 +16,7 @@ from core.jobs.tables import Checkpoint, Job, JobEvent, Loss, Sample, Worker
 from core.metrics.selection import JUDGED
 from core.pages import newest_first
 from core.schemas.jobs import METRICS, Alarm, JobOut, LossOut, PictureOut, Point, Status, WorkerOut
+from core.schemas.webhooks import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,24 +97,26 @@ def _done() -> Select[UUID, UUID, str, dict[str, Any] | None]:
     )
 
 
-def curve(session: Session, *, tenant_id: UUID, job_id: UUID) -> list[Point]:
-    """Every evaluation of the job's current run, by images seen."""
+def curve(session: Session, *, tenant_id: UUID, job_id: UUID, run: int | None = None) -> list[Point]:
+    """Every evaluation of one of the job's runs (by default the current one), by images seen."""
     job = get(session, tenant_id=tenant_id, job_id=job_id)
     query = (
         select(Evaluation)
-        .where(Evaluation.job_id == job.id, Evaluation.run == job.run, Evaluation.kind == "metrics")
+        .where(Evaluation.job_id == job.id, Evaluation.run == (run or job.run), Evaluation.kind == "metrics")
         .order_by(Evaluation.images_seen, Evaluation.created_at)
     )
     return [point(row) for row in session.scalars(query)]
 
 
-def losses(session: Session, *, tenant_id: UUID, job_id: UUID, points: int) -> list[LossOut]:
-    """The losses of the job's current run, averaged in the database into at most so many points."""
+def losses(
+    session: Session, *, tenant_id: UUID, job_id: UUID, points: int, run: int | None = None
+) -> list[LossOut]:
+    """The losses of one of the job's runs, averaged in the database into at most so many points."""
     job = get(session, tenant_id=tenant_id, job_id=job_id)
     bucket = func.ntile(points).over(order_by=Loss.images_seen).label("bucket")
     rows = (
         select(Loss.images_seen, Loss.losses, bucket)
-        .where(Loss.job_id == job.id, Loss.run == job.run)
+        .where(Loss.job_id == job.id, Loss.run == (run or job.run))
         .subquery()
     )
     each = func.jsonb_each_text(rows.c.losses).table_valued("key", "value").lateral()
@@ -144,20 +147,20 @@ def events(session: Session, *, job_id: UUID, after: int, limit: int) -> Sequenc
 
 
 def checkpoints(
-    session: Session, *, tenant_id: UUID, job_id: UUID, kind: str | None = None
+    session: Session, *, tenant_id: UUID, job_id: UUID, kind: str | None = None, run: int | None = None
 ) -> Sequence[Checkpoint]:
-    """The files of the job's current run, of one kind or of all, by images seen."""
+    """The files of one of the job's runs, of one kind or of all, by images seen."""
     job = get(session, tenant_id=tenant_id, job_id=job_id)
-    query = select(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.run == job.run)
+    query = select(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.run == (run or job.run))
     if kind is not None:
         query = query.where(Checkpoint.kind == kind)
     return session.scalars(query.order_by(Checkpoint.images_seen, Checkpoint.kind)).all()
 
 
-def samples(session: Session, *, tenant_id: UUID, job_id: UUID) -> Sequence[Sample]:
-    """The grids of the job's current run, by images seen."""
+def samples(session: Session, *, tenant_id: UUID, job_id: UUID, run: int | None = None) -> Sequence[Sample]:
+    """The grids of one of the job's runs, by images seen."""
     job = get(session, tenant_id=tenant_id, job_id=job_id)
-    query = select(Sample).where(Sample.job_id == job.id, Sample.run == job.run)
+    query = select(Sample).where(Sample.job_id == job.id, Sample.run == (run or job.run))
     return session.scalars(query.order_by(Sample.images_seen)).all()
 
 
@@ -236,6 +239,7 @@ def workers(session: Session, *, tenant_id: UUID, alive_within: timedelta) -> li
             pid=worker.pid,
             current_job_id=job_id,
             alive=is_alive,
+            drain=worker.drain,
             started_at=worker.started_at,
             last_heartbeat_at=worker.last_heartbeat_at,
         )
@@ -286,11 +290,19 @@ def _described(job: Job, *, latest: Point | None, best: Point | None, best_reaso
         config=job.config,
         status=Status(job.status),
         priority=job.priority,
+        run=job.run,
         attempt=job.attempt,
         cancel_requested=job.cancel_requested,
+        pause_requested=job.pause_requested,
+        max_queue_s=job.max_queue_s,
+        max_run_s=job.max_run_s,
+        run_s=job.run_s,
+        not_before=job.not_before,
         stop_reason=job.stop_reason,
         alarms=[Alarm.model_validate(alarm) for alarm in job.alarms],
         init_from=job.init_from,
+        # As it was accepted: it is not judged again.
+        webhook=Webhook.model_construct(**job.webhook) if job.webhook is not None else None,
         images_seen=job.images_seen,
         total_images=job.total_images,
         progress=min(1.0, job.images_seen / job.total_images),

@@ -1,28 +1,39 @@
-"""What a tenant may do to a job. Every change of state is one conditional UPDATE and one event."""
+"""How jobs come to be and change: every change of state is one conditional UPDATE and one event."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, Double, func, select, update
 
 from core.datasets.files import DatasetFiles
 from core.datasets.held_out import split
-from core.errors import Conflict, InvalidRequest, NotFound
+from core.errors import InvalidRequest, NotFound, QuotaExceeded
 from core.evaluations.tables import PENDING, Evaluation
 from core.jobs.tables import Checkpoint, Job, JobEvent
-from core.schemas.jobs import Status
+from core.keys import Tenant
 from core.schemas.training import SlaeganConfig, architecture_differences
+from core.webhooks import outbox
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-ENDED: dict[str, Any] = {
-    "finished_at": func.clock_timestamp(),
+    from core.schemas.webhooks import Webhook
+
+# More requests than an API answers at a time.
+_AT_ONCE = 100
+# What changes with the end of an attempt, and of a run.
+RELEASED: dict[str, Any] = {
     "lease_token": None,
     "lease_expires_at": None,
+    "claimed_at": None,
+    "run_s": Job.run_s
+    + func.coalesce(func.extract("epoch", func.clock_timestamp() - Job.claimed_at), 0).cast(Double),
+    "images_per_s": None,
+    "pause_requested": False,
 }
+ENDED: dict[str, Any] = {**RELEASED, "finished_at": func.clock_timestamp()}
 
 
 def create(
@@ -34,6 +45,10 @@ def create(
     name: str,
     priority: int,
     init_from: UUID | None = None,
+    max_queue_s: int | None = None,
+    max_run_s: int | None = None,
+    max_queued: int = 0,
+    webhook: Webhook | None = None,
 ) -> Job:
     """Queue a training; the caller has checked that the dataset is the tenant's.
 
@@ -45,11 +60,17 @@ def create(
         name: for people; may be empty.
         priority: higher runs first.
         init_from: a checkpoint whose weights to begin from; it stays until the job is over.
+        max_queue_s: the job fails when no worker has begun it after so long.
+        max_run_s: the training ends, as finished, when it has held a device for so long.
+        max_queued: jobs that a tenant may have waiting; 0: any number.
+        webhook: where to send which of its events; the caller has checked the URL.
 
     Raises:
         NotFound: the tenant has no such checkpoint.
         InvalidRequest: its networks are of another shape, or have seen what is to be held out.
+        QuotaExceeded: too many of the tenant's jobs wait.
     """
+    check_queue(session, tenant_id=tenant_id, max_queued=max_queued)
     if init_from is not None:
         _hold_checkpoint(session, init_from, tenant_id=tenant_id, dataset_id=dataset_id, config=config)
     job = Job(
@@ -62,11 +83,39 @@ def create(
         priority=priority,
         total_images=config.total_images,
         init_from=init_from,
+        max_queue_s=max_queue_s,
+        max_run_s=max_run_s,
+        webhook=webhook.model_dump(mode="json") if webhook is not None else None,
     )
     session.add(job)
     session.flush()
-    session.add(JobEvent(job_id=job.id, seq=1, type="queued", payload={"reason": "created"}))
+    payload = {"reason": "created"} | ({"init_from": str(init_from)} if init_from else {})
+    session.add(JobEvent(job_id=job.id, seq=1, type="queued", payload=payload))
+    session.flush()
+    outbox.write(session, tenant_id=tenant_id, job_id=job.id, seq=1, kind="queued", webhook=job.webhook)
     return job
+
+
+def check_queue(session: Session, *, tenant_id: UUID, max_queued: int) -> None:
+    """Refuse a job where too many of the tenant's wait already.
+
+    Near the limit the tenant's row is locked until the commit, so that requests at once cannot all take its last place.
+
+    Raises:
+        QuotaExceeded: with the number that wait.
+    """
+    if not max_queued:
+        return
+    waiting = select(func.count()).where(Job.tenant_id == tenant_id, Job.status == "queued")
+    if (session.scalar(waiting) or 0) < max_queued - _AT_ONCE:
+        return
+    session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))
+    if (found := session.scalar(waiting) or 0) >= max_queued:
+        raise QuotaExceeded(
+            f"{found} of your jobs wait already, and {max_queued} may: try again when some have begun.",
+            waiting=found,
+            max_queued=max_queued,
+        )
 
 
 def _hold_checkpoint(
@@ -145,17 +194,20 @@ def advance(  # all of a transition stands in one call
     Returns:
         Whether the job was as `where` expects. If not, nothing was changed.
     """
-    seq = session.execute(
+    row = session.execute(
         update(Job)
         .where(Job.id == job_id, *where)
         .values(event_seq=Job.event_seq + 1, **values)
-        .returning(Job.event_seq)
+        .returning(Job.event_seq, Job.tenant_id, Job.webhook)
         .execution_options(synchronize_session=False)
-    ).scalar_one_or_none()
-    if seq is None:
+    ).one_or_none()
+    if row is None:
         return False
-    session.add(JobEvent(job_id=job_id, seq=seq, type=event, payload=payload or {}))
+    session.add(JobEvent(job_id=job_id, seq=row.event_seq, type=event, payload=payload or {}))
     session.flush()
+    outbox.write(
+        session, tenant_id=row.tenant_id, job_id=job_id, seq=row.event_seq, kind=event, webhook=row.webhook
+    )
     return True
 
 
@@ -172,37 +224,3 @@ def drop_evaluations(session: Session, job_id: UUID, *, reason: str) -> None:
             finished_at=func.clock_timestamp(),
         )
     )
-
-
-def cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
-    """Cancel a job: at once when no worker trains it, else its supervisor is asked to. Asking twice is no error.
-
-    Raises:
-        NotFound: no such job of this tenant.
-        Conflict: the job has succeeded or failed already.
-    """
-    job = session.scalar(
-        select(Job)
-        .where(Job.id == job_id, Job.tenant_id == tenant_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    if job is None:
-        raise NotFound(f"There is no job {job_id}.")
-    match job.status:
-        case Status.QUEUED | Status.EVALUATING:
-            drop_evaluations(session, job_id, reason="The job was cancelled.")
-            advance(
-                session,
-                job_id,
-                values={"status": "cancelled", "cancel_requested": True, **ENDED},
-                event="cancelled",
-            )
-        case Status.RUNNING if not job.cancel_requested:
-            advance(session, job_id, values={"cancel_requested": True}, event="cancel_requested")
-        case Status.SUCCEEDED | Status.FAILED:
-            raise Conflict(
-                f"Job {job_id} has {job.status} already; only a job that is not over can be cancelled."
-            )
-    session.refresh(job)
-    return job

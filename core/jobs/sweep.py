@@ -1,22 +1,24 @@
-"""What heals the queue: leases that ran out, jobs whose last evaluation ended, hints that were lost."""
+"""What heals the queue: leases and times that ran out, jobs whose last evaluation ended, hints that were lost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, func, select, update
 
-from core.errors import InfrastructureError, WorkersLost
+from core.errors import InfrastructureError, TimeLimit, WorkersLost
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
-from core.jobs import lease
+from core.jobs import endings
 from core.jobs.service import ENDED, advance, drop_evaluations
 from core.jobs.tables import Job, Worker
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from core.errors import SlaeganError
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def sweep(session: Session, *, lease_s: float, max_failures: int, max_evaluation
         .with_for_update(skip_locked=True)
     ).all():
         _take_back(session, job, max_failures=max_failures)
+    _end_late(session)
     for evaluation in session.scalars(
         select(Evaluation).where(
             Evaluation.status == "running", Evaluation.lease_expires_at < func.clock_timestamp()
@@ -49,26 +52,60 @@ def sweep(session: Session, *, lease_s: float, max_failures: int, max_evaluation
     ).all():
         _take_back_evaluation(session, evaluation, max_attempts=max_evaluation_attempts)
     for job_id in session.scalars(select(Job.id).where(Job.status == "evaluating")).all():
-        lease.settle(session, job_id)
+        endings.settle(session, job_id)
     return _hints(session, lease_s=lease_s)
 
 
 def _take_back(session: Session, job: Job, *, max_failures: int) -> None:
     lost = {"attempt": job.attempt, "worker": job.worker}
+    failures = job.infrastructure_failures + 1
+    requeued = endings.requeued(infrastructure_failures=failures)
     if job.cancel_requested:
         drop_evaluations(session, job.id, reason="The job was cancelled.")
         advance(session, job.id, values={"status": "cancelled", **ENDED}, event="cancelled", payload=lost)
-    elif job.infrastructure_failures + 1 >= max_failures:
+    elif job.pause_requested:
+        advance(session, job.id, values={"status": "paused", **requeued}, event="paused", payload=lost)
+    elif failures >= max_failures:
         error = WorkersLost(
-            f"{max_failures} workers were lost while they trained this job; the last was {job.worker}. "
-            "Look at the workers' own logs (out of memory, disk, restarts), then submit the job again."
-        ).as_record()
-        drop_evaluations(session, job.id, reason="The job failed.")
-        values = {"status": "failed", "error": error, "infrastructure_failures": max_failures, **ENDED}
-        advance(session, job.id, values=values, event="failed", payload={**lost, **error})
+            f"{max_failures} workers were lost while they trained this job; the last was {job.worker}."
+        )
+        _fail(session, job, error, payload=lost, infrastructure_failures=failures)
     else:
-        payload = {"reason": f"worker {job.worker} was lost", **lost}
-        advance(session, job.id, values=lease.requeued(counts=True), event="queued", payload=payload)
+        payload = {"reason": f"worker {job.worker} was lost", "infrastructure_failures": failures, **lost}
+        advance(session, job.id, values={"status": "queued", **requeued}, event="queued", payload=payload)
+
+
+def _fail(session: Session, job: Job, error: SlaeganError, *, payload: dict[str, Any], **values: Any) -> None:
+    record = endings.failure(error)
+    drop_evaluations(session, job.id, reason="The job failed.")
+    values |= {"status": "failed", "error": record, **ENDED}
+    advance(session, job.id, values=values, event="failed", payload={**payload, **record})
+
+
+def _end_late(session: Session) -> None:
+    """Fail what has waited too long for a worker; have end, as finished, what has trained for long enough."""
+    waited = func.extract("epoch", func.clock_timestamp() - Job.queued_at)
+    for job in session.scalars(
+        select(Job)
+        .where(Job.status == "queued", Job.started_at.is_(None), waited > Job.max_queue_s)
+        .with_for_update(skip_locked=True)
+    ).all():
+        error = TimeLimit(f"No worker was free within the job's max_queue_s of {job.max_queue_s} s.")
+        _fail(session, job, error, payload={})
+    trained = Job.run_s + func.extract("epoch", func.clock_timestamp() - Job.claimed_at)
+    for job in session.scalars(
+        select(Job)
+        .where(Job.status == "running", Job.stop_reason.is_(None), trained > Job.max_run_s)
+        .with_for_update(skip_locked=True)
+    ).all():
+        reason = f"its max_run_s of {job.max_run_s} s is over"
+        advance(
+            session,
+            job.id,
+            values={"stop_reason": reason},
+            event="stopping_early",
+            payload={"reason": reason},
+        )
 
 
 def _take_back_evaluation(session: Session, evaluation: Evaluation, *, max_attempts: int) -> None:

@@ -13,13 +13,22 @@ from core.db import Base
 
 
 class Job(Base):
+    """A training, and where it is. A trigger holds the table of transitions, and that each has its event.
+
+    `run` counts what retry and extend began; `attempt` counts claims; `run_s` is the time, in seconds, that the run's
+    ended attempts held a device; `queued_at` is the job's place in the queue, which a lost worker does not cost it;
+    `not_before` keeps it from being tried again at once.
+    """
+
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint(
-            "status in ('queued', 'running', 'evaluating', 'succeeded', 'failed', 'cancelled')", name="status"
+            "status in ('queued', 'running', 'evaluating', 'paused', 'succeeded', 'failed', 'cancelled')",
+            name="status",
         ),
         CheckConstraint("(status = 'running') = (lease_token is not null)", name="leased_while_running"),
         CheckConstraint("(lease_token is null) = (lease_expires_at is null)", name="lease_whole"),
+        CheckConstraint("(lease_token is null) = (claimed_at is null)", name="claimed_while_leased"),
         CheckConstraint(
             "(status in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)", name="finished"
         ),
@@ -27,8 +36,13 @@ class Job(Base):
         CheckConstraint("event_seq >= 1", name="events_from_the_start"),
         Index(None, "tenant_id", "created_at", "id"),
         Index(
-            "ix_jobs_queue", text("priority desc"), "queued_at", postgresql_where=text("status = 'queued'")
+            "ix_jobs_queue",
+            "tenant_id",
+            text("priority desc"),
+            "queued_at",
+            postgresql_where=text("status = 'queued'"),
         ),
+        Index("ix_jobs_running", "tenant_id", postgresql_where=text("status = 'running'")),
         Index("ix_jobs_leased", "lease_expires_at", postgresql_where=text("status = 'running'")),
         Index("ix_jobs_evaluating", "id", postgresql_where=text("status = 'evaluating'")),
         Index(None, "dataset_id"),
@@ -45,14 +59,21 @@ class Job(Base):
     run: Mapped[int] = mapped_column(default=1)
     attempt: Mapped[int] = mapped_column(default=0)
     infrastructure_failures: Mapped[int] = mapped_column(default=0)
+    out_of_memory: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    pause_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
     stop_reason: Mapped[str | None]
     alarms: Mapped[list[Any]] = mapped_column(default=list, server_default=text("'[]'"))
     init_from: Mapped[UUID | None] = mapped_column(
         ForeignKey("checkpoints.id", ondelete="SET NULL", use_alter=True), index=True
     )
+    webhook: Mapped[dict[str, Any] | None]
     lease_token: Mapped[UUID | None]
     lease_expires_at: Mapped[datetime | None]
+    claimed_at: Mapped[datetime | None]
+    run_s: Mapped[float] = mapped_column(default=0.0, server_default=text("0"))
+    max_queue_s: Mapped[int | None]
+    max_run_s: Mapped[int | None]
     worker: Mapped[str | None]
     event_seq: Mapped[int] = mapped_column(default=1)
     log_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
@@ -64,6 +85,7 @@ class Job(Base):
     facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    not_before: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -140,9 +162,13 @@ class LogLine(Base):
 
 
 class Worker(Base):
-    """A worker process that has been seen; alive while its heartbeat is young. What it works on, jobs say."""
+    """A worker process that has been seen; alive while its heartbeat is young. What it works on, jobs say.
+
+    One that drains takes nothing new; with `hand_back` it also gives back what it trains.
+    """
 
     __tablename__ = "workers"
+    __table_args__ = (CheckConstraint("drain in ('finish', 'hand_back')", name="drain"),)
 
     name: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
@@ -151,3 +177,4 @@ class Worker(Base):
     pid: Mapped[int]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    drain: Mapped[str | None]

@@ -9,15 +9,19 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.schemas.training import SlaeganConfig
+from core.schemas.training import MAX_IMAGES, SlaeganConfig, StoppingConfig
+from core.schemas.webhooks import Webhook
+
+MAX_S = 366 * 86_400
 
 
 class Status(StrEnum):
-    """The life of a job; the last three are final."""
+    """The life of a job; the last three are final, until a retry or an extension begins a new run."""
 
     QUEUED = "queued"
     RUNNING = "running"
     EVALUATING = "evaluating"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -37,6 +41,16 @@ class JobIn(BaseModel):
     init_from: UUID | None = Field(
         None, description="A checkpoint of any of your jobs, with networks of the same shape, to begin from"
     )
+    max_queue_s: int | None = Field(
+        None, ge=1, le=MAX_S, description="Fail when no worker has begun the job after so long; null: wait"
+    )
+    max_run_s: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_S,
+        description="End the training, as finished, when it has held a device for so long; null: train to the end",
+    )
+    webhook: Webhook | None = Field(None, description="Where to send which of the job's events")
 
     @model_validator(mode="after")
     def _frozen_parts_have_learnt(self) -> Self:
@@ -46,6 +60,21 @@ class JobIn(BaseModel):
                 "checkpoint to begin from, or leave it at 0"
             )
         return self
+
+
+class RetryIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    fresh: bool = Field(False, description="Begin at zero; else the new run goes on from the last state")
+
+
+class ExtendIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    total_images: int = Field(ge=2, le=MAX_IMAGES, description="The new total, more than the job has seen")
+    stopping: StoppingConfig | None = Field(
+        None, description="Rules for an early end; by default those that the job has"
+    )
 
 
 METRICS = (
@@ -134,13 +163,20 @@ class JobOut(BaseModel):
     config: dict[str, Any]
     status: Status
     priority: int
+    run: int = Field(description="1, and one more for each retry and extension")
     attempt: int = Field(description="How often a worker has taken the job")
     cancel_requested: bool
+    pause_requested: bool
+    max_queue_s: int | None
+    max_run_s: int | None
+    run_s: float = Field(description="Seconds that the run's ended attempts have held a device")
+    not_before: datetime | None = Field(description="When the job may be tried again, after a failure")
     stop_reason: str | None = Field(
         description="Why the training ended before its total, where a rule ended it"
     )
     alarms: list[Alarm] = Field(description="Raised and not cleared since; config.alarms has the rules")
     init_from: UUID | None
+    webhook: Webhook | None
     images_seen: int
     total_images: int
     progress: float = Field(ge=0, le=1)
@@ -242,6 +278,7 @@ class WorkerOut(BaseModel):
     pid: int
     current_job_id: UUID | None
     alive: bool
+    drain: str | None = Field(description="finish or hand_back: it takes no new job")
     started_at: datetime
     last_heartbeat_at: datetime
 

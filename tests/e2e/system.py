@@ -29,6 +29,8 @@ SMALL_TIMES = {
     "SLAEGAN_HEARTBEAT_S": "1",
     "SLAEGAN_SWEEP_S": "1",
     "SLAEGAN_POLL_S": "0.2",
+    "SLAEGAN_RETRY_PAUSE_S": "0.5",
+    "SLAEGAN_MAX_INFRASTRUCTURE_FAILURES": "3",
 }
 TINY = {
     "resolution": 64,

@@ -22,6 +22,7 @@ from PIL import Image
 from client.connection import load
 from client.http import Client
 from tests.e2e.conftest import Up, clean_environment, free_port, launch
+from tests.receiver import receiving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +104,10 @@ def shell(stack: Up, hostile: Path) -> Shell:
 
 
 def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: Path) -> None:
-    text = shell("train", str(pictures), "--images", "8", "--name", "ramps [/old]", *TINY, "--watch")
+    with receiving() as receiver:
+        options = ("--name", "ramps [/old]", *TINY, "--webhook", receiver.url(), "--watch")
+        text = shell("train", str(pictures), "--images", "8", *options)
+        stack.wait_until(lambda: bool(receiver.received), timeout_s=60, what="the webhook")
     assert "6 pictures, 1 files rejected" in text
     assert "notes.txt" in text
     assert "Succeeded" in text
@@ -135,6 +139,8 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
         followed = list(client.follow_events(job.id, after=1))
         assert [event.seq for event in followed] == list(range(2, followed[-1].seq + 1))
         assert followed[-1].type == "succeeded"
+        told = receiver.received[-1].verified(client.webhook_secret().secret)
+        assert (told["type"], told["data"]["seq"]) == ("job.succeeded", followed[-1].seq)
         assert [event.seq for event in client.events(job.id)] == list(range(1, followed[-1].seq + 1))
     assert hashlib.sha256(checkpoint.read_bytes()).hexdigest() == listed.sha256
     for picture in (grid, curve):

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 import redis
+from sqlalchemy.orm import Session
 
+from core.db import make_engine
+from core.jobs import workers
+from core.schemas.jobs import ExtendIn
 from core.schemas.training import SlaeganConfig
 from core.storage import open_store
 from tests.e2e.system import LONG, SMALL_TIMES, TINY, System, draw_pictures, submit
@@ -257,7 +261,9 @@ def test_a_full_store_fails_the_job_with_that_reason(
         one.client.download_checkpoint(checkpoint, to=tmp_path / str(checkpoint.id))
 
 
-def test_an_unreachable_store_fails_the_job_with_that_reason(run: Callable[..., Run], system: System) -> None:
+def test_an_unreachable_store_is_waited_for_and_at_last_fails_the_job(
+    run: Callable[..., Run], system: System
+) -> None:
     one = run(LONG)
     one.wait_for_state(8)
     store = system.folder / "store"
@@ -270,6 +276,54 @@ def test_an_unreachable_store_fails_the_job_with_that_reason(run: Callable[..., 
         (system.folder / "store-away").rename(store)
     assert job.error is not None
     assert job.error["code"] == "store_unavailable"
+    reasons = [payload.get("code") for payload in one.payloads("queued")[1:]]
+    assert reasons == ["store_unavailable"] * 2, "two of the three attempts that are allowed were given back"
+    one.client.retry_job(one.job_id)
+    system.until(lambda: one.job.run == 2 and one.job.images_seen > job.images_seen, "it trains on")
+    assert one.payloads("resumed")[-1]["images_seen"] >= 8
+
+
+def test_a_paused_training_frees_the_worker_and_goes_on_where_it_was(
+    run: Callable[..., Run], system: System, client: Client
+) -> None:
+    one, other = run(LONG | {"checkpoint_every_images": 100_000}), run(TINY)
+    system.until(lambda: one.job.images_seen > 8, "some training")
+    client.pause_job(one.job_id)
+    paused = one.wait_for("paused")
+    assert one.has_state(paused.images_seen), "the last step is saved"
+    other.wait_for("succeeded")
+    client.resume_job(one.job_id)
+    system.until(lambda: one.job.images_seen > paused.images_seen, "it trains on")
+    assert one.payloads("resumed")[0]["images_seen"] == paused.images_seen
+
+
+def test_an_extended_training_goes_on_from_its_end(run: Callable[..., Run], client: Client) -> None:
+    one = run(TINY)
+    one.wait_for("succeeded")
+    client.extend_job(one.job_id, ExtendIn(total_images=64))
+    extended = one.wait_for("succeeded")
+    assert (extended.run, extended.images_seen, extended.attempt) == (2, 64, 2)
+    assert one.payloads("resumed")[0]["images_seen"] == 32
+    assert [point.images_seen for point in client.metrics(one.job_id)] == [0, 16, 32, 48, 64]
+
+
+def test_a_drained_worker_hands_its_job_back_and_takes_no_other(
+    run: Callable[..., Run], system: System, client: Client
+) -> None:
+    one = run(LONG)
+    system.until(lambda: one.job.images_seen > 8, "some training")
+    (name,) = (worker.name for worker in client.workers() if worker.kind == "train")
+    engine = make_engine(system.environment["DATABASE_URL"])
+    with Session(engine) as session:
+        workers.drain(session, name, "hand_back")
+        session.commit()
+        job = one.wait_for("queued")
+        assert job.worker is None
+        workers.drain(session, name, None)
+        session.commit()
+    engine.dispose()
+    system.until(lambda: "resumed" in one.story, "the worker takes it again")
+    assert one.payloads("queued")[-1]["reason"] == "the worker is being drained"
 
 
 def test_a_configuration_that_cannot_run_fails_with_its_reason(run: Callable[..., Run]) -> None:

@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 
 from core import storage
 from core.evaluations.tables import Evaluation
-from core.jobs import lease, records
+from core.jobs import records
+from core.jobs.claim import claim as claim_job
 from tests.picture_files import form, pngs
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def submit(person: Person, **values: Any) -> dict[str, Any]:
 
 def start(session: Session, job: dict[str, Any], *, worker: str = "w1") -> Attempt:
     """A worker takes the job."""
-    attempt = lease.claim(session, worker=worker, lease_s=600)
+    attempt = claim_job(session, worker=worker, lease_s=600)
     session.commit()
     assert attempt is not None
     assert str(attempt.job_id) == job["id"]

@@ -11,7 +11,7 @@ import redis
 from core.errors import LeaseLost, SlaeganError
 from core.evaluations import service
 from core.evaluations.on_demand import MAX_PENDING
-from core.jobs import lease
+from core.jobs import endings
 from core.settings import settings
 from tests.integration.api import story
 from tests.integration.api.conftest import problem
@@ -115,7 +115,7 @@ def test_a_job_succeeds_while_one_waits_and_its_generator_stays(
 ) -> None:
     story.checkpoint(session, attempt, b"x")
     asked = ask(owner, attempt)
-    lease.finish(session, attempt)
+    endings.finish(session, attempt)
     session.commit()
     assert owner.get(f"/v1/jobs/{attempt.job_id}").json()["status"] == "succeeded"
     service.post(session, claim(session, asked["id"]), METRICS)
@@ -174,7 +174,7 @@ def test_pictures_stay_while_one_waits_and_are_missed_when_deleted(
 ) -> None:
     story.checkpoint(session, attempt, b"x")
     asked = ask(owner, attempt)
-    lease.finish(session, attempt)
+    endings.finish(session, attempt)
     session.commit()
     dataset = f"/v1/datasets/{owner.get(f'/v1/jobs/{attempt.job_id}').json()['dataset_id']}"
     told = problem(owner.delete(dataset), 409, "conflict")

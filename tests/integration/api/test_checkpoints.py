@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from core.jobs import lease
+from core.jobs.claim import claim as claim_job
 from tests.integration.api import story
 from tests.integration.api.conftest import problem
 from tests.picture_files import form, pngs
@@ -68,7 +68,7 @@ def test_a_job_begins_from_a_checkpoint_of_the_same_shape(owner: Person, session
     config = {"resolution": 64, "decoders": False}
     tuned = owner.post("/v1/jobs", json={**body, "config": config, "priority": 100})
     assert (tuned.status_code, tuned.json()["init_from"]) == (201, str(made))
-    attempt = lease.claim(session, worker="w2", lease_s=600)
+    attempt = claim_job(session, worker="w2", lease_s=600)
     session.commit()
     assert attempt is not None
     assert (str(attempt.job_id), attempt.init_from) == (tuned.json()["id"], made)

@@ -10,7 +10,7 @@ from sqlalchemy import insert, update
 
 from api.sources import PAGE
 from client.sse import parse
-from core.jobs import lease, records
+from core.jobs import endings, records
 from core.jobs.tables import Job, JobEvent
 from core.schemas.jobs import EventOut
 from tests.integration.api import story
@@ -55,7 +55,7 @@ def test_a_stream_replays_follows_and_ends(api: Api, owner: Person, session: Ses
     assert next(stream).type == "running"
     assert time.monotonic() - committed < 2
     story.checkpoint(session, attempt, b"x")
-    lease.finish(session, attempt)
+    endings.finish(session, attempt)
     session.commit()
     rest = list(stream)
     assert [(event.seq, event.type) for event in rest] == [
@@ -116,7 +116,7 @@ def test_nothing_is_lost_or_doubled_between_history_and_feed(
         records.record_facts(session, attempt, {"device": "cpu", "i": i})
         session.commit()
     wait_for_streams(api, len(watchers))
-    lease.finish(session, attempt)
+    endings.finish(session, attempt)
     session.commit()
     for watcher in watchers:
         watcher.join(PATIENCE_S)
@@ -142,7 +142,7 @@ def test_streams_hold_no_connection_and_leave_when_their_client_does(api: Api, o
 def test_pages_of_events(owner: Person, session: Session) -> None:
     job = story.submit(owner)
     attempt = story.start(session, job)
-    lease.finish(session, attempt)
+    endings.finish(session, attempt)
     session.commit()
     path = f"/v1/jobs/{job['id']}/events"
     page = owner.get(path, params={"limit": 3}).json()

@@ -13,7 +13,8 @@ from PIL import Image
 from sqlalchemy import event, func
 
 from core import db
-from core.jobs import lease, records
+from core.errors import StoreFull
+from core.jobs import endings, records
 from core.jobs.tables import Job, Worker
 from core.schemas.jobs import JobOut
 from core.schemas.training import SlaeganConfig
@@ -202,16 +203,78 @@ def test_cancel_of_a_running_job_is_a_request(owner: Person, session: Session) -
     attempt = story.start(session, job)
     answer = owner.post(f"/v1/jobs/{job['id']}/cancel").json()
     assert (answer["status"], answer["cancel_requested"]) == ("running", True)
-    lease.finish(session, attempt)
+    endings.finish(session, attempt)
     session.commit()
     assert owner.get(f"/v1/jobs/{job['id']}").json()["status"] == "cancelled", "it came before the end"
 
 
 def test_cancel_of_a_finished_job_is_a_conflict(owner: Person, session: Session) -> None:
     job = story.submit(owner)
-    lease.finish(session, story.start(session, job))
+    endings.finish(session, story.start(session, job))
     session.commit()
     problem(owner.post(f"/v1/jobs/{job['id']}/cancel"), 409, "conflict")
+
+
+def test_pause_and_resume(owner: Person, session: Session) -> None:
+    job = story.submit(owner)
+    path = f"/v1/jobs/{job['id']}"
+    assert owner.post(f"{path}/pause").json()["status"] == "paused"
+    assert owner.post(f"{path}/resume").json()["status"] == "queued"
+    attempt = story.start(session, job)
+    answer = owner.post(f"{path}/pause").json()
+    assert (answer["status"], answer["pause_requested"]) == ("running", True)
+    endings.hand_back(session, attempt, reason="it is to pause")
+    session.commit()
+    assert owner.get("/v1/jobs", params={"status": "paused"}).json()["items"][0]["id"] == job["id"]
+    problem(owner.delete(f"/v1/datasets/{job['dataset_id']}"), 409, "conflict")
+    assert owner.post(f"{path}/cancel").json()["status"] == "cancelled"
+    problem(owner.post(f"{path}/resume"), 409, "conflict")
+
+
+def test_retry_and_the_curves_of_both_runs(owner: Person, session: Session) -> None:
+    job = story.submit(owner, max_queue_s=3600, max_run_s=7200)
+    path = f"/v1/jobs/{job['id']}"
+    problem(owner.post(f"{path}/retry"), 409, "conflict")
+    attempt = story.start(session, job)
+    made = story.checkpoint(session, attempt, b"x", images_seen=8)
+    story.evaluation(session, attempt, made, images_seen=8, fid=9.0)
+    records.record_progress(session, attempt, images_seen=8, images_per_s=1, losses={8: {"d": 1.0}})
+    story.sample(session, attempt, b"x", images_seen=8)
+    endings.fail(session, attempt, StoreFull("There is no room."), last_lines=["the last line"])
+    session.commit()
+    failed = owner.get(path).json()
+    assert (failed["error"]["code"], failed["error"]["last_lines"]) == ("store_full", ["the last line"])
+    assert "retry the job" in failed["error"]["advice"]
+    # There is no state to go on from: the new run begins at zero.
+    again = owner.post(f"{path}/retry").json()
+    assert (again["status"], again["run"], again["images_seen"], again["error"]) == ("queued", 2, 0, None)
+    assert (again["max_queue_s"], again["max_run_s"], again["best"]) == (3600, 7200, None)
+    for what in ("metrics", "losses", "checkpoints", "samples"):
+        assert owner.get(f"{path}/{what}").json()["items"] == [], what
+        (item,) = owner.get(f"{path}/{what}", params={"run": 1}).json()["items"]
+        assert item["images_seen"] == 8
+    owner.post(f"{path}/cancel")
+    assert owner.post(f"{path}/retry", json={"fresh": True}).json()["run"] == 3
+    problem(owner.post(f"{path}/retry", json={"afresh": True}), 422, "invalid")
+    owner.post(f"{path}/cancel")
+
+
+def test_extend(owner: Person, session: Session) -> None:
+    job = story.submit(owner, config={"resolution": 64, "total_images": 1000})
+    path = f"/v1/jobs/{job['id']}"
+    attempt = story.start(session, job)
+    file = story.store_file(b"a state")
+    records.record_checkpoint(session, attempt, file, kind="state", images_seen=1000)
+    endings.finish(session, attempt)
+    session.commit()
+    problem(owner.post(f"{path}/extend", json={"total_images": 1000}), 422, "invalid")
+    problem(owner.post(f"{path}/extend"), 422, "invalid")
+    more = {"total_images": 2000, "stopping": {"plateau_evaluations": None}}
+    answer = owner.post(f"{path}/extend", json=more).json()
+    assert (answer["status"], answer["run"], answer["images_seen"]) == ("queued", 2, 1000)
+    assert (answer["total_images"], answer["config"]["total_images"], answer["progress"]) == (2000, 2000, 0.5)
+    assert answer["config"]["stopping"]["plateau_evaluations"] is None
+    owner.post(f"{path}/cancel")
 
 
 def test_progress_eta_latest_and_best(owner: Person, session: Session) -> None:

@@ -12,7 +12,7 @@ from client.logs import printed
 from client.sse import parse
 from core.db import sessions
 from core.errors import SlaeganError
-from core.jobs import lease, records
+from core.jobs import endings, lease, records
 from core.logs.shipping import ship_tail
 from core.schemas.jobs import LogOut
 from core.storage import store
@@ -47,7 +47,7 @@ def ship(attempt: Attempt, folder: Path) -> None:
 
 
 def end(session: Session, attempt: Attempt) -> None:
-    lease.fail(session, attempt, SlaeganError("for the test"))
+    endings.fail(session, attempt, SlaeganError("for the test"))
     session.commit()
 
 

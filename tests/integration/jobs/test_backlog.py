@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
-from core.jobs import lease
+from core.jobs import endings
 from core.jobs.tables import JobEvent
 from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import SnapshotTick
@@ -68,7 +68,7 @@ def test_the_oldest_are_skipped_and_the_newest_never(db: Sessions, submit: Calla
     assert skip(db, job.id) == [], "once"
 
     with db.begin() as session:
-        lease.finish(session, attempt)
+        endings.finish(session, attempt)
     for _ in range(3):
         with db.begin() as session:
             evaluations.post(session, held, {"fid": 1.0, "kid": 1.0, "kid_sd": 0.1})

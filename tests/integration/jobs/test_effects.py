@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from core.db import sessions
 from core.errors import LeaseLost, StoreUnavailable
-from core.jobs import lease, records
+from core.jobs import endings, records
+from core.jobs.claim import claim as claim_job
 from core.jobs.tables import Checkpoint, Job, LogLine
 from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import PreparingTick, ProgressTick, StateTick, Tick
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 def attempt(db: Sessions, submit: Callable[..., Job]) -> Attempt:
     submit()
     with db.begin() as session:
-        claimed = lease.claim(session, worker="w", lease_s=60)
+        claimed = claim_job(session, worker="w", lease_s=60)
     assert claimed is not None
     return claimed
 
@@ -104,7 +105,7 @@ def test_a_file_stays_while_a_row_names_it(
     effects.carry_out([state(8, tmp_path)], [])
     assert stored(attempt) == [key]
     with db.begin() as session:
-        lease.hand_back(session, attempt, reason="taken away", counts=True)
+        endings.hand_back(session, attempt, reason="taken away")
     with pytest.raises(LeaseLost):
         effects.carry_out([state(16, tmp_path)], [])
     assert stored(attempt) == [key], "what came too late is not kept"

@@ -29,7 +29,7 @@ from core.garbage.collect import collect
 from core.garbage.names import COLUMNS
 from core.garbage.report import Bounds, Report
 from core.garbage.tables import Service
-from core.jobs import lease, records, service
+from core.jobs import endings, records, requests, service
 from core.jobs.tables import Checkpoint, Job, LogLine, Sample, Worker
 from core.logs.reading import read_lines
 from core.logs.tables import LogChunk
@@ -117,9 +117,9 @@ def checkpoint(db: Sessions, attempt: Attempt, kind: str, seen: int, **values: A
 def end(db: Sessions, attempt: Attempt, *, succeeded: bool = True, age_s: float = OLD) -> None:
     with db.begin() as session:
         if succeeded:
-            lease.finish(session, attempt)
+            endings.finish(session, attempt)
         else:
-            lease.fail(session, attempt, SlaeganError("for the test"))
+            endings.fail(session, attempt, SlaeganError("for the test"))
         session.execute(
             update(Job)
             .where(Job.id == attempt.job_id)
@@ -371,7 +371,7 @@ def test_states_of_jobs_that_are_over(db: Sessions, attempt: Attempt, submit: Ca
     only("training states", count=2, size_bytes=10)
     assert keys() == {states[8], states[32], pinned}
     with db.begin() as session:
-        service.cancel(session, tenant_id=attempt.tenant_id, job_id=tuned.id)
+        requests.cancel(session, tenant_id=attempt.tenant_id, job_id=tuned.id)
     assert told(run()) == {"training states": (1, 5)}
     assert keys() == {states[32], pinned}
 

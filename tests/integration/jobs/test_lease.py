@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from core.errors import Conflict, LeaseLost, NotFound, TrainerCrashed
+from core.errors import Conflict, LeaseLost, NotFound, OutOfMemory, TrainerCrashed
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
-from core.jobs import lease, records, service
+from core.jobs import endings, lease, records, requests
+from core.jobs.claim import claim as claim_job
 from core.jobs.sweep import Hints, sweep
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Worker
 from core.schemas.ticks import WarningTick
@@ -29,7 +30,7 @@ LEASE_S = 60.0
 
 def claim(db: Sessions, *, lease_s: float = LEASE_S) -> Attempt:
     with db.begin() as session:
-        attempt = lease.claim(session, worker="w", lease_s=lease_s)
+        attempt = claim_job(session, worker="w", lease_s=lease_s)
     assert attempt is not None
     return attempt
 
@@ -85,7 +86,7 @@ def test_the_best_job_goes_first(db: Sessions, submit: Callable[..., Job]) -> No
     first, urgent, second = submit(), submit(priority=5), submit()
     assert [claim(db).job_id for _ in range(3)] == [urgent.id, first.id, second.id]
     with db.begin() as session:
-        assert lease.claim(session, worker="w", lease_s=LEASE_S) is None
+        assert claim_job(session, worker="w", lease_s=LEASE_S) is None
 
 
 def test_no_job_is_claimed_twice_by_workers_that_race(db: Sessions, submit: Callable[..., Job]) -> None:
@@ -114,10 +115,12 @@ def test_an_expired_lease_goes_back_to_the_queue_and_its_holder_writes_nothing_m
             s, stale, records.StoredFile("k", "0", 1), kind="state", images_seen=8
         ),
         lambda s: records.record_sample(s, stale, records.StoredFile("k", "0", 1), images_seen=8),
-        lambda s: lease.finish(s, stale),
-        lambda s: lease.fail(s, stale, TrainerCrashed("x")),
-        lambda s: lease.end_cancelled(s, stale),
-        lambda s: lease.hand_back(s, stale, reason="x", counts=True),
+        lambda s: endings.finish(s, stale),
+        lambda s: endings.fail(s, stale, TrainerCrashed("x")),
+        lambda s: endings.end_cancelled(s, stale),
+        lambda s: endings.hand_back(s, stale, reason="x"),
+        lambda s: endings.lose(s, stale, TrainerCrashed("x"), max_failures=3),
+        lambda s: endings.run_out_of_memory(s, stale, OutOfMemory("x")),
     ]
     for write in writes:
         with pytest.raises(LeaseLost), db.begin() as session:
@@ -142,16 +145,6 @@ def test_a_job_that_loses_every_worker_fails_with_the_reason(
         assert row.error["code"] == "workers_lost"
 
 
-def test_handing_back_on_request_costs_no_budget(db: Sessions, submit: Callable[..., Job]) -> None:
-    job = submit()
-    for counts in (False, True):
-        attempt = claim(db)
-        with db.begin() as session:
-            lease.hand_back(session, attempt, reason="told to stop", counts=counts)
-    with db() as session:
-        assert session.get_one(Job, job.id).infrastructure_failures == 1
-
-
 def test_a_cancel_reaches_a_queued_a_running_and_an_evaluating_job(
     db: Sessions, submit: Callable[..., Job], tenant_id: UUID
 ) -> None:
@@ -161,19 +154,20 @@ def test_a_cancel_reaches_a_queued_a_running_and_an_evaluating_job(
     snapshot(db, done)
     evaluator = claim_evaluation(db)
     with db.begin() as session:
-        lease.finish(session, done)
+        endings.finish(session, done)
     with db.begin() as session:
         states = [
-            service.cancel(session, tenant_id=tenant_id, job_id=job.id).status for job in (queued, evaluating)
+            requests.cancel(session, tenant_id=tenant_id, job_id=job.id).status
+            for job in (queued, evaluating)
         ]
         assert states == ["cancelled", "cancelled"]
         for _ in range(2):  # Asking twice is no error.
-            assert service.cancel(session, tenant_id=tenant_id, job_id=running.id).status == "running"
+            assert requests.cancel(session, tenant_id=tenant_id, job_id=running.id).status == "running"
     with pytest.raises(LeaseLost), db.begin() as session:
         evaluations.post(session, evaluator, {"fid": 1.0})
     with db.begin() as session:
         assert lease.wish(session, held) is lease.Wish.CANCEL
-        lease.end_cancelled(session, held)
+        endings.end_cancelled(session, held)
     assert story(db, running.id) == ["queued", "running", "cancel_requested", "cancelled"]
     assert story(db, queued.id) == ["queued", "cancelled"]
 
@@ -183,13 +177,13 @@ def test_only_the_owner_cancels_and_only_what_is_not_over(
 ) -> None:
     job = submit()
     with pytest.raises(NotFound), db.begin() as session:
-        service.cancel(session, tenant_id=uuid4(), job_id=job.id)
+        requests.cancel(session, tenant_id=uuid4(), job_id=job.id)
     attempt = claim(db)
     with db.begin() as session:
-        lease.finish(session, attempt)
+        endings.finish(session, attempt)
     assert status(db, job.id) == "succeeded"
     with pytest.raises(Conflict), db.begin() as session:
-        service.cancel(session, tenant_id=tenant_id, job_id=job.id)
+        requests.cancel(session, tenant_id=tenant_id, job_id=job.id)
 
 
 def test_a_worker_lost_while_its_job_is_being_cancelled_leaves_it_cancelled(
@@ -198,7 +192,7 @@ def test_a_worker_lost_while_its_job_is_being_cancelled_leaves_it_cancelled(
     job = submit()
     claim(db, lease_s=-1)
     with db.begin() as session:
-        service.cancel(session, tenant_id=tenant_id, job_id=job.id)
+        requests.cancel(session, tenant_id=tenant_id, job_id=job.id)
     run_sweep(db)
     assert status(db, job.id) == "cancelled"
 
@@ -210,12 +204,12 @@ def test_a_cancel_that_meets_the_end_of_an_attempt_is_not_lost(
     job = submit()
     attempt = claim(db)
     with db.begin() as session:
-        service.cancel(session, tenant_id=tenant_id, job_id=job.id)
+        requests.cancel(session, tenant_id=tenant_id, job_id=job.id)
     with db.begin() as session:
         if ending == "finish":
-            lease.finish(session, attempt)
+            endings.finish(session, attempt)
         else:
-            lease.hand_back(session, attempt, reason="told to stop", counts=False)
+            endings.hand_back(session, attempt, reason="told to stop")
     assert status(db, job.id) == "cancelled"
 
 
@@ -228,7 +222,7 @@ def test_the_last_evaluation_lets_the_job_succeed(db: Sessions, submit: Callable
     with db.begin() as session:
         evaluations.post(session, first, {"fid": 2.0})
     with db.begin() as session:
-        lease.finish(session, attempt)
+        endings.finish(session, attempt)
     assert status(db, job.id) == "evaluating"
     second = claim_evaluation(db)
     with db.begin() as session:
@@ -246,7 +240,7 @@ def test_two_evaluations_that_end_at_once_end_the_job_once(db: Sessions, submit:
         for seen in (0, 8):
             snapshot(db, attempt, seen)
         with db.begin() as session:
-            lease.finish(session, attempt)
+            endings.finish(session, attempt)
         held = [claim_evaluation(db) for _ in range(2)]
 
         def post(one: evaluations.Claim) -> None:
@@ -263,7 +257,7 @@ def test_a_lost_evaluator_is_replaced_and_then_given_up(db: Sessions, submit: Ca
     attempt = claim(db)
     snapshot(db, attempt)
     with db.begin() as session:
-        lease.finish(session, attempt)
+        endings.finish(session, attempt)
     for expected in ("evaluating", "succeeded"):
         claim_evaluation(db, lease_s=-1)
         run_sweep(db)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from core.db import sessions
 from core.errors import LeaseLost, StoreFull, StoreUnavailable
-from core.jobs import lease, records
+from core.jobs import endings, records
 from core.jobs.tables import Job, LogLine
 from core.logs import shipping
 from core.logs.reading import read_lines
@@ -113,7 +113,7 @@ def test_a_lost_workers_tail_is_moved_by_the_next_attempt(
 ) -> None:
     say(effects, 1, 7)
     with db.begin() as session:
-        lease.hand_back(session, attempt, reason="lost", counts=True)
+        endings.hand_back(session, attempt, reason="lost")
     with pytest.raises(LeaseLost):
         effects.carry_out([], ["too late"])
     with pytest.raises(LeaseLost):

@@ -7,10 +7,11 @@ from uuid import uuid4
 
 from sqlalchemy import func, select, update
 
+from core.errors import Conflict
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
 from core.garbage.names import nameless
-from core.jobs import lease, records, service
+from core.jobs import endings, lease, records, requests, service
 from core.jobs.sweep import sweep
 from core.jobs.tables import Checkpoint, Job, JobEvent
 from core.schemas.training import RetentionConfig, SlaeganConfig, StoppingConfig
@@ -98,7 +99,7 @@ def test_what_a_job_begins_from_stays_until_it_is_over(db: Sessions, submit: Cal
         post(db, fid=8.0 / seen)
     assert ages(db, job.id) == [0, 16]
     with db.begin() as session:
-        service.cancel(session, tenant_id=job.tenant_id, job_id=tuned.id)
+        requests.cancel(session, tenant_id=job.tenant_id, job_id=tuned.id)
     snapshot(db, attempt, 24)
     post(db, fid=0.1)
     assert ages(db, job.id) == [24]
@@ -123,7 +124,7 @@ def test_a_plateau_asks_the_trainer_to_finish(db: Sessions, submit: Callable[...
     with db.begin() as session:
         count = select(func.count()).where(JobEvent.type == "stopping_early")
         assert session.scalar(count) == 1, "said once"
-        lease.finish(session, attempt)
+        endings.finish(session, attempt)
         ended = session.get_one(Job, job.id)
         assert (ended.status, ended.stop_reason) == ("succeeded", event.payload["reason"])
 
@@ -134,7 +135,7 @@ def test_an_evaluation_pauses_before_its_next_try(db: Sessions, submit: Callable
     for attempts in (1, 2, 3):
         held = claim_evaluation(db)
         with db.begin() as session:
-            evaluations.lose(session, held, service.Conflict("x"), max_attempts=3)
+            evaluations.lose(session, held, Conflict("x"), max_attempts=3)
             row = session.scalars(select(Evaluation)).one()
             assert (row.attempts, row.status) == (attempts, "failed" if attempts == 3 else "running")
         with db.begin() as session:

@@ -1,0 +1,34 @@
+"""What the commands have in common: where the service is, which job is meant, how a line is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from client import connection
+from client.http import Client
+from client.watch import in_style
+
+Url = Annotated[str | None, typer.Option(envvar="SLAEGAN_URL", help="Address of the service.")]
+Key = Annotated[
+    str | None, typer.Option(envvar="SLAEGAN_API_KEY", help="API key; better in the environment.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(envvar="SLAEGAN_DATA", help="Data folder of a local stack; it also tells address and key."),
+]
+Job = Annotated[str, typer.Argument(help="A job's id, the beginning of one, or `last`.")]
+
+
+def connect(url: str | None, key: str | None, data: Path | None) -> Client:
+    """A client of the service that the options, the environment, or a running local stack name."""
+    found = connection.find(url=url, key=key, data=data)
+    return Client(found.url, found.key)
+
+
+def say(text: str) -> None:
+    """Show a line. What users and the service say is text, not markup."""
+    Console().print(in_style(text), soft_wrap=True)

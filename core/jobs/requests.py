@@ -1,0 +1,238 @@
+"""What a tenant may ask of a job: cancel, pause, resume, retry, extend. Asking twice for the same is no error.
+
+Each takes the session, whose caller commits, and raises NotFound where the tenant has no such job.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select, update
+
+from core.datasets import service as datasets
+from core.errors import Conflict, InvalidRequest, NotFound
+from core.evaluations.tables import Evaluation
+from core.jobs.service import ENDED, advance, check_queue, drop_evaluations
+from core.jobs.tables import Checkpoint, Job, JobEvent, Loss, Sample
+from core.schemas.jobs import Status
+from core.schemas.training import SlaeganConfig
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy.orm import Session
+
+    from core.schemas.training import StoppingConfig
+
+# What a run begins with, whatever the one before left.
+_NEW_RUN: dict[str, Any] = {
+    "status": "queued",
+    "run": Job.run + 1,
+    "queued_at": func.clock_timestamp(),
+    "not_before": None,
+    "started_at": None,
+    "finished_at": None,
+    "cancel_requested": False,
+    "stop_reason": None,
+    "error": None,
+    "worker": None,
+    "run_s": 0.0,
+    "infrastructure_failures": 0,
+    "out_of_memory": 0,
+}
+
+
+def cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
+    """Cancel a job: at once when no worker trains it, else its supervisor is asked to.
+
+    Raises:
+        Conflict: the job has succeeded or failed already.
+    """
+    job = _locked(session, tenant_id=tenant_id, job_id=job_id)
+    match job.status:
+        case Status.QUEUED | Status.EVALUATING | Status.PAUSED:
+            drop_evaluations(session, job_id, reason="The job was cancelled.")
+            values = {"status": "cancelled", "cancel_requested": True, **ENDED}
+            advance(session, job_id, values=values, event="cancelled")
+        case Status.RUNNING if not job.cancel_requested:
+            advance(session, job_id, values={"cancel_requested": True}, event="cancel_requested")
+        case Status.SUCCEEDED | Status.FAILED:
+            raise Conflict(
+                f"Job {job_id} has {job.status} already; only a job that is not over can be cancelled."
+            )
+    session.refresh(job)
+    return job
+
+
+def pause(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
+    """Pause a job: at once when it waits, else when its training has saved its state; its evaluations go on.
+
+    Raises:
+        Conflict: there is no training any more that could pause.
+    """
+    job = _locked(session, tenant_id=tenant_id, job_id=job_id)
+    match job.status:
+        case Status.QUEUED:
+            advance(session, job_id, values={"status": "paused"}, event="paused")
+        case Status.RUNNING if not (job.pause_requested or job.cancel_requested):
+            advance(session, job_id, values={"pause_requested": True}, event="pause_requested")
+        case Status.RUNNING if job.cancel_requested:
+            raise Conflict(f"Job {job_id} is being cancelled.")
+        case Status.RUNNING | Status.PAUSED:
+            return job
+        case _:
+            raise Conflict(f"Job {job_id} is {job.status}: only a job that waits or trains can be paused.")
+    session.refresh(job)
+    return job
+
+
+def resume(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
+    """Queue a paused job again, at the end of its queue; or take back a wish to pause that is not granted yet.
+
+    Raises:
+        Conflict: the job's training is over.
+    """
+    job = _locked(session, tenant_id=tenant_id, job_id=job_id)
+    match job.status:
+        case Status.PAUSED:
+            values = {"status": "queued", "queued_at": func.clock_timestamp()}
+            advance(session, job_id, values=values, event="queued", payload={"reason": "resumed"})
+        case Status.RUNNING if job.pause_requested:
+            advance(session, job_id, values={"pause_requested": False}, event="pause_withdrawn")
+        case Status.RUNNING | Status.QUEUED:
+            return job
+        case _:
+            raise Conflict(f"Job {job_id} is {job.status}: only a paused job can be resumed.")
+    session.refresh(job)
+    return job
+
+
+def retry(
+    session: Session, *, tenant_id: UUID, job_id: UUID, fresh: bool = False, max_queued: int = 0
+) -> Job:
+    """Begin a new run of a job that failed or was cancelled: from its last state, or from the beginning.
+
+    Args:
+        session: the caller commits, then wakes the queue.
+        tenant_id: who asks.
+        job_id: which job.
+        fresh: begin at zero; else what the last run left (its curve, generators, grids) becomes the new run's.
+        max_queued: jobs that a tenant may have waiting; 0: any number.
+
+    Raises:
+        Conflict: the job is not failed or cancelled, or what it would be trained on or begin from is deleted.
+        QuotaExceeded: too many of the tenant's jobs wait.
+    """
+    job = _locked(session, tenant_id=tenant_id, job_id=job_id)
+    if job.status not in (Status.FAILED, Status.CANCELLED):
+        raise Conflict(f"Job {job_id} is {job.status}: only a failed or cancelled job can be tried again.")
+    state = None if fresh else _newest_state(session, job)
+    if state is None and job.init_from is None and _began_from(session, job_id) is not None:
+        raise Conflict(
+            f"The checkpoint that job {job_id} began from is deleted: submit a new job with another one."
+        )
+    _queue_again(session, job, state=state, values={}, reason="retried", max_queued=max_queued)
+    return job
+
+
+def extend(
+    session: Session,
+    *,
+    tenant_id: UUID,
+    job_id: UUID,
+    total_images: int,
+    stopping: StoppingConfig | None = None,
+    max_queued: int = 0,
+) -> Job:
+    """Train a job that succeeded for longer: a new run goes on from its last state, and its curve with it.
+
+    Args:
+        session: the caller commits, then wakes the queue.
+        tenant_id: who asks.
+        job_id: which job.
+        total_images: the new total.
+        stopping: rules for an early end; by default as before.
+        max_queued: as for `retry`.
+
+    Raises:
+        InvalidRequest: the new total is not beyond what the job has seen.
+        Conflict: the job has not succeeded, or its state or its pictures are deleted.
+        QuotaExceeded: too many of the tenant's jobs wait.
+    """
+    job = _locked(session, tenant_id=tenant_id, job_id=job_id)
+    if job.status != Status.SUCCEEDED:
+        raise Conflict(f"Job {job_id} is {job.status}: only a job that succeeded can be extended.")
+    state = _newest_state(session, job)
+    if state is None:
+        raise Conflict(f"The training state of job {job_id} is deleted: there is nothing to go on from.")
+    if total_images <= state.images_seen:
+        raise InvalidRequest(
+            f"Job {job_id} has seen {state.images_seen} images already: total_images must be more, not {total_images}.",
+            images_seen=state.images_seen,
+        )
+    changed: dict[str, Any] = {"total_images": total_images}
+    if stopping is not None:
+        changed["stopping"] = stopping.model_dump(mode="json")
+    config = SlaeganConfig.model_validate({**job.config, **changed}).model_dump(mode="json")
+    values = {"config": config, "total_images": total_images}
+    _queue_again(session, job, state=state, values=values, reason="extended", max_queued=max_queued)
+    return job
+
+
+def _locked(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
+    job = session.scalar(
+        select(Job)
+        .where(Job.id == job_id, Job.tenant_id == tenant_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def _newest_state(session: Session, job: Job) -> Checkpoint | None:
+    return session.scalar(
+        select(Checkpoint)
+        .where(Checkpoint.job_id == job.id, Checkpoint.run == job.run, Checkpoint.kind == "state")
+        .order_by(Checkpoint.images_seen.desc())
+        .limit(1)
+    )
+
+
+def _began_from(session: Session, job_id: UUID) -> str | None:
+    """The checkpoint that the job was submitted with; `init_from` forgets one that is deleted."""
+    first = session.get_one(JobEvent, (job_id, 1))
+    return first.payload.get("init_from")
+
+
+def _queue_again(
+    session: Session,
+    job: Job,
+    *,
+    state: Checkpoint | None,
+    values: dict[str, Any],
+    reason: str,
+    max_queued: int,
+) -> None:
+    """Begin the next run, at the end of the queue; with a state, what the last run left becomes the new one's."""
+    try:
+        datasets.hold(session, tenant_id=job.tenant_id, dataset_id=job.dataset_id)
+    except NotFound as error:
+        raise Conflict(f"The pictures of job {job.id} are deleted: there is nothing to train on.") from error
+    check_queue(session, tenant_id=job.tenant_id, max_queued=max_queued)
+    payload: dict[str, Any] = {"reason": reason, "run": job.run + 1}
+    if state is None:
+        values = {**values, "images_seen": 0, "losses": {}, "alarms": []}
+    else:
+        payload["images_seen"] = state.images_seen
+        values = {**values, "images_seen": state.images_seen}
+        for table in (Checkpoint, Evaluation, Sample, Loss):
+            session.execute(
+                update(table)
+                .where(table.job_id == job.id, table.run == job.run)
+                .values(run=job.run + 1)
+                .execution_options(synchronize_session=False)
+            )
+    advance(session, job.id, values={**_NEW_RUN, **values}, event="queued", payload=payload)
+    session.refresh(job)
