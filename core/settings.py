@@ -74,7 +74,8 @@ class Settings(BaseSettings):
     stop_s: float = Field(20, description="How long a child may take to save after SIGTERM")
     kill_s: float = Field(5, description="How long a cancelled child may take to end after SIGTERM")
     retry_pause_s: float = Field(
-        10, description="Before a job is tried again whose surroundings failed; doubled each time"
+        10,
+        description="Before a job or an evaluation is tried again whose surroundings failed; doubled each time",
     )
     webhook_poll_s: float = Field(5, description="How often the chores worker is told to look for webhooks")
     garbage_every_s: float = Field(3600, description="How often garbage is collected")
@@ -102,6 +103,10 @@ class Settings(BaseSettings):
     )
     max_infrastructure_failures: int = 5
     max_evaluation_attempts: int = 3
+    train_module: str = Field(
+        "worker.train_process", description="Started as the training child; speaks as worker.child says"
+    )
+    evaluate_module: str = Field("worker.evaluate_process", description="As train_module, of an evaluation")
     max_running_jobs: int = Field(0, ge=0, description="Of one tenant at a time; 0: any number")
     max_queued_jobs: int = Field(10_000, ge=0, description="Of one tenant that may wait; 0: any number")
     device: str = Field("cpu", description="Of this worker: cpu or cuda:<index>")

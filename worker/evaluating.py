@@ -9,7 +9,6 @@ from uuid import uuid4
 
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
-from core.db import sessions
 from core.errors import InfrastructureError, LeaseLost, SlaeganError, from_code
 from core.evaluations import service
 from core.files import sha256_of
@@ -71,12 +70,11 @@ def evaluate(claim: Claim, *, worker: str, stop: Flag) -> None:
     except LeaseLost as error:
         logger.warning("Evaluation %s stops: %s", claim.evaluation_id, error)
     except InfrastructureError as error:
-        _end(service.lose, claim, error, max_attempts=settings().max_evaluation_attempts)
+        _lose(claim, error)
     except SlaeganError as error:
         _end(service.give_up, claim, error)
     except OSError as error:
-        disk = as_disk_error(error, settings().data_dir)
-        _end(service.lose, claim, disk, max_attempts=settings().max_evaluation_attempts)
+        _lose(claim, as_disk_error(error, settings().data_dir))
     except Exception as error:
         logger.exception("Evaluation %s met an error that is not its own.", claim.evaluation_id)
         _end(service.give_up, claim, SlaeganError(f"{type(error).__name__}: {error}"))
@@ -88,7 +86,7 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
     child = Child(
-        "worker.evaluate_process",
+        settings().evaluate_module,
         _specify(claim, work_dir=work_dir),
         work_dir=work_dir,
         threads=settings().evaluation_threads or settings().threads,
@@ -127,6 +125,16 @@ def _post(claim: Claim, result: MetricsTick, *, work_dir: Path) -> None:
             clear([key])
 
 
+def _lose(claim: Claim, error: SlaeganError) -> None:
+    _end(
+        service.lose,
+        claim,
+        error,
+        max_attempts=settings().max_evaluation_attempts,
+        pause_s=settings().retry_pause_s,
+    )
+
+
 def _end(
     work: Callable[Concatenate[Session, Claim, P], list[str]], claim: Claim, *args: P.args, **kwargs: P.kwargs
 ) -> None:
@@ -139,8 +147,7 @@ def _end(
 
 def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:
     cache_dir = settings().data_dir.absolute() / "cache"
-    with sessions()() as session:
-        every = DatasetFiles.of(session, claim.dataset_id)
+    every = write(DatasetFiles.of, claim.dataset_id)
     config = SlaeganConfig.model_validate(claim.config)
     files, held_out = split(every, share=config.held_out)
     generator = work_dir / "generator.safetensors"

@@ -6,9 +6,10 @@ import logging
 import shutil
 from typing import TYPE_CHECKING
 
+from sqlalchemy.orm import Session
+
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
-from core.db import sessions
 from core.errors import DataFailed, LeaseLost, SlaeganError, StoreUnavailable
 from core.files import sha256_of
 from core.jobs import lease, records
@@ -27,8 +28,6 @@ from worker.supervisor import Ending, LeaseKeeper, supervise, write
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from sqlalchemy.orm import Session
 
     from core.jobs.lease import Attempt
     from worker.stopping import Flag
@@ -73,15 +72,14 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         shutil.rmtree(work_dir, ignore_errors=True)
         work_dir.mkdir(parents=True)
         config = SlaeganConfig.model_validate(attempt.config)
-        with sessions()() as session:
-            every = DatasetFiles.of(session, attempt.dataset_id)
+        every = write(DatasetFiles.of, attempt.dataset_id)
         files, held_out = split(every, share=config.held_out)
         protocol = planned_protocol(
             config, image_count=files.count, held_out=0 if held_out is None else held_out.count
         )
         effects = TrainingEffects(attempt, config=config, protocol=protocol, work_dir=work_dir)
         spec = _specify(attempt, config=config, files=files, work_dir=work_dir)
-        child = Child("worker.train_process", spec, work_dir=work_dir, threads=settings().threads)
+        child = Child(settings().train_module, spec, work_dir=work_dir, threads=settings().threads)
         last_lines = child.last_lines
         try:
             ending = supervise(child, effects=effects, keeper=keeper, stop=stop)
@@ -131,8 +129,7 @@ def _resume(attempt: Attempt, *, work_dir: Path) -> Path | None:
         StoreUnavailable: the store gives none of them.
     """
     target = work_dir / "resume.state"
-    with sessions()() as session:
-        states = records.latest_states(session, attempt.job_id, run=attempt.run)
+    states = write(records.latest_states, attempt.job_id, run=attempt.run)
     away = None
     for state in states:
         try:
@@ -156,8 +153,7 @@ def _init_from(attempt: Attempt, *, work_dir: Path) -> Path | None:
     """Fetch the checkpoint to begin from, where the job names one."""
     if attempt.init_from is None:
         return None
-    with sessions()() as session:
-        checkpoint = session.get_one(Checkpoint, attempt.init_from)
+    checkpoint = write(Session.get_one, Checkpoint, attempt.init_from)
     target = work_dir / "init.checkpoint"
     store().fetch(checkpoint.storage_key, target)
     if sha256_of(target) != checkpoint.sha256:
