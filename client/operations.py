@@ -8,14 +8,11 @@ from typing import Annotated
 
 import typer
 
+from client.options import Data  # noqa: TC001  # typer reads it at run time
 from client.problems import not_installed
 from core.errors import InvalidRequest
 
 SECONDS_AN_HOUR = 3600
-
-LocalData = Annotated[
-    Path | None, typer.Option(envvar="SLAEGAN_DATA", help="Data folder of a running local stack.")
-]
 
 
 def gc(
@@ -29,7 +26,7 @@ def gc(
             min=0, metavar="HOURS", help="Younger things stay; by default as the service does it (24)."
         ),
     ] = None,
-    data: LocalData = None,
+    data: Data = None,
 ) -> None:
     """Remove what nobody needs: files without a row, old checkpoints, deleted datasets. The service does so by itself.
 
@@ -65,7 +62,7 @@ def drain(
         bool, typer.Option("--hand-back", help="Do not finish the present job: save it, and give it back.")
     ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Let the worker take work again.")] = False,
-    data: LocalData = None,
+    data: Data = None,
 ) -> None:
     """Have a worker take nothing new, so that its machine can be taken away; it also holds after a restart.
 

@@ -86,7 +86,7 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         finally:
             child.close()
         # A worker that must go has little time: the next attempt moves the log.
-        if ending is not Ending.STOPPED:
+        if ending not in {Ending.STOPPED, Ending.DRAINED}:
             effects.ship_log()
         outcome.conclude(attempt, child, ending, memory_ran_out=outcome.oom_kills() > kills_before)
     except LeaseLost:
