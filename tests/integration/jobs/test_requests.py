@@ -178,6 +178,18 @@ def test_a_failed_job_goes_on_from_its_state_with_its_curve(one: One) -> None:
     assert one.row.status == "succeeded"
 
 
+def test_a_retry_evaluates_what_the_end_of_the_run_before_skipped(one: One) -> None:
+    attempt = one.begin()
+    one.leave(attempt, 8, evaluated=False)
+    one.ask("cancel")
+    one.end(endings.end_cancelled, attempt)
+    one.ask("retry")
+    with one.db.begin() as session:
+        held = evaluations.claim(session, worker="m", lease_s=60)
+    assert held is not None
+    assert (held.run, held.images_seen, held.attempt) == (2, 8, 1)
+
+
 def test_a_fresh_retry_begins_at_zero_and_leaves_the_last_run_its_curve(one: One) -> None:
     attempt = one.begin()
     one.leave(attempt, 8)
