@@ -14,7 +14,7 @@ from api import errors, openapi
 from api.envelope import Envelope
 from api.feed import Feed
 from api.gate import Gate
-from api.routes import artifacts, comparison, datasets, evaluations, events, health, jobs, models
+from api.routes import artifacts, comparison, datasets, evaluations, events, health, jobs, models, webhooks
 from core.datasets.scratch import clear_abandoned
 from core.settings import settings
 
@@ -39,7 +39,7 @@ def create_app() -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         lifespan=_lifespan,
     )
-    for routes in (datasets, jobs, comparison, evaluations, events, artifacts, models, health):
+    for routes in (datasets, jobs, comparison, evaluations, events, artifacts, webhooks, models, health):
         app.include_router(routes.router)
     errors.install(app)
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's documented way

@@ -24,6 +24,7 @@ from client.watch import display_for, in_style
 from client.watch import watch as watch_job
 from core.errors import Conflict, InvalidRequest, SlaeganError
 from core.schemas.jobs import JobIn, JobOut, Status
+from core.schemas.webhooks import Webhook
 
 if TYPE_CHECKING:
     from client.http import Client
@@ -91,6 +92,12 @@ def train(  # noqa: PLR0917  # typer takes options as parameters
             help="Begin from the weights of this job (id, its beginning, or last), or of a checkpoint.",
         ),
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Send a signed message there when the job ends, pauses or raises an alarm."
+        ),
+    ] = None,
     watching: Annotated[bool, typer.Option("--watch", help="Show progress until the job is over.")] = False,  # noqa: FBT002
     url: Url = None,
     key: Key = None,
@@ -110,7 +117,14 @@ def train(  # noqa: PLR0917  # typer takes options as parameters
         for rejection in dataset.rejected:
             say(f"  {rejection.name}: {rejection.reason}")
         job = client.create_job(
-            JobIn(dataset_id=dataset.id, name=title, priority=priority, config=config, init_from=begin)
+            JobIn(
+                dataset_id=dataset.id,
+                name=title,
+                priority=priority,
+                config=config,
+                init_from=begin,
+                webhook=Webhook(url=webhook) if webhook is not None else None,
+            )
         )
         say(f"Job {job.id}")
         if watching:

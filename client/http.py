@@ -31,6 +31,7 @@ from core.schemas.jobs import (
     WorkerOut,
 )  # fmt: skip
 from core.schemas.pages import Page
+from core.schemas.webhooks import DeliveryOut, WebhookSecretOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -140,6 +141,22 @@ class Client:
         """Train a job that succeeded for longer, from its last state."""
         body = asked.model_dump(mode="json", exclude_unset=True)
         return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/extend", json=body))
+
+    def deliveries(self, job_id: UUID) -> Iterator[DeliveryOut]:
+        """What became of the events that a job's webhook asks for, the newest first."""
+        return self._pages(f"/v1/jobs/{job_id}/deliveries", DeliveryOut)
+
+    def redeliver(self, delivery_id: UUID) -> DeliveryOut:
+        """Send a webhook now, under its old id; also one that was delivered or given up."""
+        return DeliveryOut.model_validate(self._json("POST", f"/v1/deliveries/{delivery_id}/redeliver"))
+
+    def webhook_secret(self) -> WebhookSecretOut:
+        """What webhooks are signed with; needs a key with the scope admin."""
+        return WebhookSecretOut.model_validate(self._json("GET", "/v1/webhook-secret"))
+
+    def rotate_webhook_secret(self) -> WebhookSecretOut:
+        """A new secret; the one before signs beside it for a while. Needs a key with the scope admin."""
+        return WebhookSecretOut.model_validate(self._json("POST", "/v1/webhook-secret/rotate"))
 
     def events(self, job_id: UUID, *, after: int = 0) -> Iterator[EventOut]:
         """What has happened to a job, from the event after the given number on."""

@@ -70,6 +70,22 @@ class Settings(BaseSettings):
         10,
         description="Before a job or an evaluation is tried again whose surroundings failed; doubled each time",
     )
+    webhook_poll_s: float = Field(5, description="How often the chores worker is told to look for webhooks")
+    webhook_timeout_s: float = Field(10, description="Of one attempt, from the name's lookup to the answer")
+    webhook_retries_s: tuple[float, ...] = Field(
+        (5, 30, 120, 600, 3_600, 21_600, 86_400),
+        min_length=1,
+        description="Pauses after failed attempts; a failure after the last one is final",
+    )
+    webhook_concurrency: int = Field(32, ge=1, description="Webhooks that a chores worker sends at once")
+    webhooks_per_tenant: int = Field(4, ge=1, description="Webhooks of one tenant that are under way at once")
+    webhook_rotation_s: float = Field(
+        86_400, description="How long a secret goes on signing beside a new one"
+    )
+    webhook_private_addresses: bool = Field(
+        False,
+        description="Whether webhooks may go to this machine and its network, which is for one user alone",
+    )
     max_infrastructure_failures: int = 5
     max_evaluation_attempts: int = 3
     train_module: str = Field(

@@ -5,6 +5,7 @@ from core.db import Base
 from core.evaluations.tables import Evaluation
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.keys import ApiKey, Tenant
+from core.webhooks.tables import WebhookDelivery, WebhookSecret
 
 __all__ = [
     "ApiKey",
@@ -19,5 +20,7 @@ __all__ = [
     "Loss",
     "Sample",
     "Tenant",
+    "WebhookDelivery",
+    "WebhookSecret",
     "Worker",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 from celery import shared_task
 
 from core.broker import wake
@@ -10,6 +11,7 @@ from core.evaluations import service as evaluations
 from core.jobs.claim import claim as claim_job
 from core.jobs.sweep import sweep as sweep_queue
 from core.settings import settings
+from core.webhooks.deliver import deliver_due
 from worker import stopping
 from worker.evaluating import evaluate
 from worker.heartbeat import worker_name
@@ -59,3 +61,10 @@ def sweep() -> None:
         )
     wake("train", times=hints.train)
     wake("metrics", times=hints.metrics)
+
+
+@shared_task(name="worker.tasks.deliver_webhooks")  # type: ignore[untyped-decorator]
+def deliver_webhooks() -> None:
+    """Send what is due of the outbox; a run is short, so that other chores get their turn."""
+    if not anyio.run(deliver_due):
+        wake("deliver_webhooks")

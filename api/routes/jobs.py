@@ -20,12 +20,15 @@ from core.schemas.jobs import ExtendIn, JobIn, JobOut, LogOut, LossOut, Point, R
 from core.schemas.pages import Page
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
+from core.webhooks.addresses import check_url
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[BEARER])
 
 
 @router.post("", status_code=201, summary="Submit a training")
 def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
+    if body.webhook is not None:
+        check_url(body.webhook.url, private=settings().webhook_private_addresses)
     datasets.hold(database, tenant_id=tenant, dataset_id=body.dataset_id)
     split(
         DatasetFiles.of(database, body.dataset_id), share=body.config.held_out
@@ -46,6 +49,7 @@ def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
         max_queue_s=body.max_queue_s,
         max_run_s=body.max_run_s,
         max_queued=settings().max_queued_jobs,
+        webhook=body.webhook,
     )
     return _queued(database, job)
 

@@ -241,6 +241,8 @@ def _own_servers(folder: DataFolder, *, sockets: Path, external: Mapping[str, st
 
 def _environment(folder: DataFolder, *, urls: dict[str, str], place: Place) -> dict[str, str]:
     return {
+        # The stack serves one user, whose webhooks may well go to a program on this machine.
+        "SLAEGAN_WEBHOOK_PRIVATE_ADDRESSES": "true",
         **child_environment(),
         **urls,
         "SLAEGAN_DATA_DIR": str(folder.scratch),

@@ -16,6 +16,7 @@ from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, W
 from core.metrics.selection import JUDGED
 from core.pages import newest_first
 from core.schemas.jobs import METRICS, Alarm, JobOut, LossOut, PictureOut, Point, Status, WorkerOut
+from core.schemas.webhooks import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -307,6 +308,8 @@ def _described(job: Job, *, latest: Point | None, best: Point | None, best_reaso
         stop_reason=job.stop_reason,
         alarms=[Alarm.model_validate(alarm) for alarm in job.alarms],
         init_from=job.init_from,
+        # As it was accepted: it is not judged again.
+        webhook=Webhook.model_construct(**job.webhook) if job.webhook is not None else None,
         images_seen=job.images_seen,
         total_images=job.total_images,
         progress=min(1.0, job.images_seen / job.total_images),

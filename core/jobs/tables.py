@@ -67,6 +67,7 @@ class Job(Base):
     init_from: Mapped[UUID | None] = mapped_column(
         ForeignKey("checkpoints.id", ondelete="SET NULL", use_alter=True), index=True
     )
+    webhook: Mapped[dict[str, Any] | None]
     lease_token: Mapped[UUID | None]
     lease_expires_at: Mapped[datetime | None]
     claimed_at: Mapped[datetime | None]

@@ -220,7 +220,7 @@ def test_an_extension_goes_on_to_a_larger_total(one: One) -> None:
 def test_nothing_is_extended_without_a_state(one: One) -> None:
     one.end(endings.finish, one.begin())
     with pytest.raises(Conflict, match="state"):
-        one.ask("extend", total_images=10**9)
+        one.ask("extend", total_images=10**8)
 
 
 @pytest.mark.parametrize("what", ["retry", "extend"])
@@ -234,7 +234,7 @@ def test_no_new_run_on_deleted_pictures(one: One, what: str) -> None:
     with one.db.begin() as session:
         session.execute(update(Dataset).values(deleted_at=func.now()))
     with pytest.raises(Conflict, match="pictures"):
-        one.ask(what, **({"total_images": 10**9} if what == "extend" else {}))
+        one.ask(what, **({"total_images": 10**8} if what == "extend" else {}))
 
 
 def test_no_new_run_from_a_checkpoint_that_is_gone(db: Sessions, submit: Callable[..., Job]) -> None:
@@ -291,7 +291,7 @@ def test_what_each_state_refuses(one: One, state: str, refused: list[str]) -> No
     story = one.story
     for what in refused:
         with pytest.raises(Conflict):
-            one.ask(what, **({"total_images": 10**9} if what == "extend" else {}))
+            one.ask(what, **({"total_images": 10**8} if what == "extend" else {}))
     assert one.story == story
 
 
@@ -299,4 +299,4 @@ def test_what_each_state_refuses(one: One, state: str, refused: list[str]) -> No
 def test_only_the_owner_asks(one: One, what: str) -> None:
     one.tenant_id = uuid4()
     with pytest.raises(NotFound):
-        one.ask(what, **({"total_images": 10**9} if what == "extend" else {}))
+        one.ask(what, **({"total_images": 10**8} if what == "extend" else {}))
