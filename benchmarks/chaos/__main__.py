@@ -69,7 +69,7 @@ def _run(
         The cycles that are still to be run, and what was left of the stack when it had stopped.
     """
     remaining = list(todo)
-    references = References(folder / "reference.json")
+    references = References(folder)
     with running(folder) as rig:
         _say(f"the stack runs, its logs are in {rig.services.folder}")
         if not rig.store_is_small:

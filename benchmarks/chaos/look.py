@@ -62,6 +62,7 @@ class Story:
     losses: Sequence[Row] = ()
     logs: Sequence[Row] = ()
     checkpoints: Sequence[Row] = ()
+    deliveries: Sequence[Row] = ()
 
     @property
     def name(self) -> str:
@@ -99,6 +100,14 @@ class Database:
         jobs = self._rows("select * from jobs where name like %s order by name", [f"{cycle}-%"])
         return [self._story(job) for job in jobs]
 
+    def has_open_webhooks(self, cycle: str) -> bool:
+        """Whether a webhook of the cycle's jobs is still on its way."""
+        query = """
+            select 1 from webhook_deliveries d join jobs j on j.id = d.job_id
+            where j.name like %s and d.status in ('pending', 'delivering') limit 1
+        """
+        return bool(self._rows(query, [f"{cycle}-%"]))
+
     def _story(self, job: Row) -> Story:
         def of(table: str, order: str) -> list[Row]:
             return self._rows(
@@ -114,6 +123,7 @@ class Database:
             losses=of("losses", "images_seen"),
             logs=logs,
             checkpoints=of("checkpoints", "images_seen"),
+            deliveries=of("webhook_deliveries", "event_seq"),
         )
 
     def _has_table(self, name: str) -> bool:
