@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.prompt import Prompt
 from rich.text import Text
 
-from client import connection, control, weights
+from client import connection, control, operations, weights
 from client.arguments import configuration, find_job, find_weights
 from client.backtracking import question, told, wait_for
 from client.comparison import comparison_table, differences_table
+from client.logs import printed
 from client.options import Data, Job, Key, Url, connect, say
 from client.problems import not_installed
 from client.results import download_results
@@ -36,6 +37,8 @@ app = typer.Typer(
 )  # fmt: skip
 app.add_typer(control.app)
 app.add_typer(weights.app, name="weights")
+app.command()(operations.drain)
+app.command()(operations.gc)
 _LEFT_RUNNING = 130
 
 OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the API's page in the browser.")]
@@ -158,6 +161,22 @@ def watch(job: Job, url: Url = None, key: Key = None, data: Data = None) -> None
     """Show a job's progress until it is over."""
     with connect(url, key, data) as client:
         _watch(client, find_job(client, job))
+
+
+@app.command()
+def logs(
+    job: Job,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job is over.")] = False,
+    tail: Annotated[int | None, typer.Option(min=1, max=100_000, help="Only the last so many lines.")] = None,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """Print what a job's training printed; of a long log the middle is cut."""
+    with connect(url, key, data) as client:
+        for line in printed(client, find_job(client, job).id, follow=follow, tail=tail):
+            typer.echo(line)
 
 
 @app.command()

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 Item = TypeVar("Item", bound=BaseModel)
+Told = TypeVar("Told", EventOut, LogOut)
 _LONGEST_PAUSE_S = 10.0
 
 
@@ -170,23 +171,11 @@ class Client:
             after: the number of the last event already seen.
             patience_s: how long the service may be away before the error is raised.
         """
-        away_since: float | None = None
-        pause_s = 0.25
-        while True:
-            try:
-                for event in self._stream_events(job_id, after=after):
-                    after, away_since, pause_s = event.seq, None, 0.25
-                    yield event
-                if self.job(job_id).status.final:
-                    # An event between the stream's end and this answer is not lost.
-                    yield from self.events(job_id, after=after)
-                    return
-            except InfrastructureError:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > patience_s:
-                    raise
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        return self._follow("events", EventOut, job_id, after=after, patience_s=patience_s)
+
+    def follow_logs(self, job_id: UUID, *, after: int = 0, patience_s: float = 60) -> Iterator[LogOut]:
+        """Log lines as they are printed; as `follow_events`."""
+        return self._follow("logs", LogOut, job_id, after=after, patience_s=patience_s)
 
     def metrics(self, job_id: UUID) -> list[Point]:
         """The curve: a point a snapshot and protocol."""
@@ -208,8 +197,9 @@ class Client:
     def losses(self, job_id: UUID) -> list[LossOut]:
         return list(self._pages(f"/v1/jobs/{job_id}/losses", LossOut))
 
-    def logs(self, job_id: UUID) -> Iterator[LogOut]:
-        return self._pages(f"/v1/jobs/{job_id}/logs", LogOut)
+    def logs(self, job_id: UUID, *, after: int = 0, tail: int | None = None) -> Iterator[LogOut]:
+        """Log lines from the one after the given number on, or the last so many."""
+        return self._pages(f"/v1/jobs/{job_id}/logs", LogOut, after=after, tail=tail, limit=1000)
 
     # Files
 
@@ -267,11 +257,32 @@ class Client:
 
     # How
 
-    def _stream_events(self, job_id: UUID, *, after: int) -> Iterator[EventOut]:
+    def _follow(
+        self, what: str, item: type[Told], job_id: UUID, *, after: int, patience_s: float
+    ) -> Iterator[Told]:
+        away_since: float | None = None
+        pause_s = 0.25
+        while True:
+            try:
+                for told in self._stream(what, item, job_id, after=after):
+                    after, away_since, pause_s = told.seq, None, 0.25
+                    yield told
+                if self.job(job_id).status.final:
+                    # What came between the stream's end and this answer is not lost.
+                    yield from self._pages(f"/v1/jobs/{job_id}/{what}", item, after=after)
+                    return
+            except InfrastructureError:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > patience_s:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _stream(self, what: str, item: type[Told], job_id: UUID, *, after: int) -> Iterator[Told]:
         headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
-        with self._request("GET", f"/v1/jobs/{job_id}/events/stream", headers=headers) as response:
+        with self._request("GET", f"/v1/jobs/{job_id}/{what}/stream", headers=headers) as response:
             for event in parse(response.iter_lines()):
-                yield EventOut.model_validate_json(event.data)
+                yield item.model_validate_json(event.data)
 
     def _pages(self, path: str, item: type[Item], **query: Any) -> Iterator[Item]:
         given = {name: value for name, value in query.items() if value is not None}

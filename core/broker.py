@@ -11,6 +11,7 @@ Postgres holds the queue; losing, doubling or delaying a message is harmless. Wh
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
 
@@ -22,7 +23,13 @@ from core.settings import settings
 logger = logging.getLogger(__name__)
 
 # The queue of each task, which is that of the kind of worker that takes it.
-QUEUES = {"train": "train", "metrics": "metrics", "sweep": "control", "deliver_webhooks": "chores"}
+QUEUES = {
+    "train": "train",
+    "metrics": "metrics",
+    "sweep": "control",
+    "deliver_webhooks": "chores",
+    "collect_garbage": "chores",
+}
 
 VISIBILITY_TIMEOUT_S = 43_200
 
@@ -54,6 +61,11 @@ def celery_app() -> Celery:
         beat_schedule={
             "sweep": _every(settings().sweep_s, "sweep"),
             "deliver_webhooks": _every(settings().webhook_poll_s, "deliver_webhooks"),
+            # Due when beat starts, else a stack that runs for less than that would never come to it.
+            "collect_garbage": {
+                **_every(settings().garbage_every_s, "collect_garbage"),
+                "last_run_at": datetime.fromtimestamp(0, tz=UTC),
+            },
         },
         imports=("worker.tasks",),
     )
@@ -66,7 +78,7 @@ def _every(period_s: float, task: str) -> dict[str, Any]:
     return {"task": f"worker.tasks.{task}", "schedule": period_s, "options": options}
 
 
-def wake(task: Literal["train", "metrics", "deliver_webhooks"], *, times: int = 1) -> None:
+def wake(task: Literal["train", "metrics", "deliver_webhooks", "collect_garbage"], *, times: int = 1) -> None:
     """Hint to the workers that something is queued. Never fails: beat and the sweep replace hints that got lost.
 
     Args:

@@ -60,6 +60,13 @@ class Settings(BaseSettings):
     )
     stream_heartbeat_s: float = Field(15, description="A silent stream gets a comment this often")
 
+    log_chunk_lines: int = Field(
+        1_000, ge=1, description="Lines of a job's log in the database before they leave for the store"
+    )
+    max_log_lines: int = Field(
+        20_000, ge=2, description="Of one job, in the store; what exceeds them is cut from the middle"
+    )
+
     lease_s: float = 60
     heartbeat_s: float = 10
     sweep_s: float = 5
@@ -85,6 +92,14 @@ class Settings(BaseSettings):
     webhook_private_addresses: bool = Field(
         False,
         description="Whether webhooks may go to this machine and its network, which is for one user alone",
+    )
+    garbage_every_s: float = Field(3600, description="How often garbage is collected")
+    garbage_grace_s: float = Field(
+        86_400,
+        description="Younger files without a row stay; longer than an upload, and than anybody keeps a lease",
+    )
+    garbage_limit: int = Field(
+        1_000, ge=1, description="Things of one kind that a run removes; then other chores have their turn"
     )
     max_infrastructure_failures: int = 5
     max_evaluation_attempts: int = 3

@@ -80,6 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"ok")
 
+    def do_GET(self) -> None:
+        self.server.received.append(Received(self.path, dict(self.headers), b""))
+        self.send_error(405)
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
         """Quiet."""
 

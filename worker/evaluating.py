@@ -12,13 +12,14 @@ from core.datasets.held_out import split
 from core.errors import InfrastructureError, LeaseLost, SlaeganError, from_code
 from core.evaluations import service
 from core.files import sha256_of
+from core.garbage.names import clear
 from core.jobs import lease
 from core.jobs.workers import drain_of
 from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
 from core.storage import as_disk_error, remove, store
-from worker.artifacts import clear, put
+from worker.artifacts import put
 from worker.process import Child
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
 from worker.training import scratch

@@ -23,7 +23,7 @@ from core.version import commit
 from worker import outcome
 from worker.effects import TrainingEffects
 from worker.process import Child
-from worker.supervisor import LeaseKeeper, supervise, write
+from worker.supervisor import Ending, LeaseKeeper, supervise, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,9 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
             ending = supervise(child, effects=effects, keeper=keeper, stop=stop)
         finally:
             child.close()
+        # A worker that must go has little time: the next attempt moves the log.
+        if ending not in {Ending.STOPPED, Ending.DRAINED}:
+            effects.ship_log()
         outcome.conclude(attempt, child, ending, memory_ran_out=outcome.oom_kills() > kills_before)
     except LeaseLost:
         raise

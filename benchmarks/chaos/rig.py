@@ -132,7 +132,7 @@ def running(
                 **(extra or {}),
             }
             services = Services(environment, logs, modules=dict(modules or {}))
-            database = Database(servers.database_url)
+            database = Database(servers.database_url, store)
             rig = Rig(folder, servers, services, store, small, NAMES, mark, receiver, database)
             try:
                 services.start(*rig.names)

@@ -76,6 +76,7 @@ class Job(Base):
     max_run_s: Mapped[int | None]
     worker: Mapped[str | None]
     event_seq: Mapped[int] = mapped_column(default=1)
+    log_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     images_seen: Mapped[int] = mapped_column(BigInteger, default=0)
     total_images: Mapped[int] = mapped_column(BigInteger)
     images_per_s: Mapped[float | None]
@@ -149,6 +150,8 @@ class Loss(Base):
 
 
 class LogLine(Base):
+    """The tail of a log; what came before lies in chunks. `seq` comes from the job's `log_seq`, so it has no gaps."""
+
     __tablename__ = "log_lines"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 import httpx
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from core.db import sessions
 from core.errors import InvalidRequest
@@ -49,10 +49,11 @@ async def deliver_due() -> bool:
     async with anyio.create_task_group() as group:
         until = time.monotonic() + RUN_S
         while time.monotonic() < until:
+            idle = not run.under_way  # before the look: what fails during it may be due again at once
             claims = await run.claim()
             for claim in claims:
                 group.start_soon(run.deliver, claim)
-            if not claims and not run.under_way:
+            if idle and not claims:
                 return True
             if not claims or run.under_way >= settings().webhook_concurrency:
                 await run.wait_for_an_end()
@@ -74,7 +75,7 @@ class _Run:
         free = settings().webhook_concurrency - self.under_way
         try:
             claims = await anyio.to_thread.run_sync(partial(_claim, limit=free), limiter=self._database)
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             # What is under way goes on: its endpoints may have it already.
             logger.warning("The database gave no webhooks to deliver: %s", error)
             return []
@@ -96,7 +97,7 @@ class _Run:
             held = await anyio.to_thread.run_sync(_settle, claim, outcome, limiter=self._database)
             if not held:
                 logger.warning("Webhook %s was taken over or asked for again meanwhile.", claim.delivery_id)
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             # It is due again when its lease ends, under the same id.
             logger.warning("What became of webhook %s could not be written: %s", claim.delivery_id, error)
         finally:

@@ -143,8 +143,10 @@ def settle(session: Session, claim: Claim, outcome: Outcome, *, retries_s: Seque
 
 
 def _due() -> ColumnElement[bool]:
-    # A delivery under way whose lease ran out is due like any other.
-    return WebhookDelivery.status.in_(OPEN) & (WebhookDelivery.next_attempt_at <= func.clock_timestamp())
+    # A delivery under way whose lease ran out is due like any other. The statement's time, which does not change while
+    # it runs, can be searched for in the index; the clock's could not.
+    open_ones = WebhookDelivery.status.in_(OPEN)
+    return open_ones & (WebhookDelivery.next_attempt_at <= func.statement_timestamp())
 
 
 def _candidates(session: Session, *, limit: int, per_tenant: int) -> Sequence[UUID]:
@@ -160,7 +162,7 @@ def _candidates(session: Session, *, limit: int, per_tenant: int) -> Sequence[UU
     under_way = (
         select(func.count())
         .where(WebhookDelivery.tenant_id == Tenant.id, WebhookDelivery.status == "delivering")
-        .where(WebhookDelivery.next_attempt_at > func.clock_timestamp())
+        .where(WebhookDelivery.next_attempt_at > func.statement_timestamp())
         .scalar_subquery()
     )
     return session.scalars(

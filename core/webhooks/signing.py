@@ -44,6 +44,8 @@ def headers(delivery_id: UUID, body: str, *, keys: Sequence[str]) -> dict[str, s
 
 def secret_of(session: Session, tenant_id: UUID) -> WebhookSecret:
     """A tenant's secret, made if it has none yet; the caller commits."""
+    if (known := session.get(WebhookSecret, tenant_id)) is not None:
+        return known
     session.execute(
         insert(WebhookSecret)
         .values(tenant_id=tenant_id, secret=_new_secret())

@@ -91,6 +91,12 @@ def upgrade() -> None:
         ["tenant_id", "next_attempt_at"],
         postgresql_where=sa.text(OPEN),
     )
+    op.create_index(
+        "ix_webhook_deliveries_under_way",
+        "webhook_deliveries",
+        ["tenant_id"],
+        postgresql_where=sa.text("status = 'delivering'"),
+    )
 
 
 def downgrade() -> None:

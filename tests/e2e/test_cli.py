@@ -119,6 +119,9 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     assert "ramps" in shell("datasets")
     assert re.search(rf"{job_id} +ramps \[/old\] +succeeded +8/8 +FID", shell("jobs"))
     assert "Succeeded" in shell("watch", job_id[:8])
+    log = shell("logs", "last").splitlines()
+    assert "6 of 6 pictures are prepared" in log
+    assert shell("logs", "last", "--follow", "--tail", "2").splitlines() == log[-2:]
 
     lines = shell("download", "last", "--to", "results").splitlines()
     assert any("selected on the training set" in line for line in lines)
@@ -230,6 +233,19 @@ def test_mistakes_are_told_in_a_sentence(shell: Shell, arguments: list[str], mes
     text = shell(*arguments, status=1)
     assert message in text
     assert "Traceback" not in text
+
+
+def test_an_operator_collects_garbage(shell: Shell, stack: Up) -> None:
+    orphan = stack.data / "store" / "jobs" / "lost" / "file"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"12345")
+    assert "Nothing to remove." in shell("gc", "--dry-run"), "it is young"
+    os.utime(orphan, (0, 0))
+    assert "files without a row: 1, 5 bytes" in shell("gc", "--dry-run")
+    assert orphan.exists()
+    assert "files without a row: 1, 5 bytes" in shell("gc", "--data", str(stack.data))
+    assert not orphan.exists()
+    assert "Nothing to remove." in shell("gc")
 
 
 def test_no_secret_in_arguments_or_logs(stack: Up) -> None:

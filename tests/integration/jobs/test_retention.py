@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from core.errors import Conflict
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
+from core.garbage.names import nameless
 from core.jobs import endings, lease, records, requests, service
 from core.jobs.sweep import sweep
 from core.jobs.tables import Checkpoint, Job, JobEvent
@@ -59,7 +60,7 @@ def test_the_best_the_last_and_the_pinned_stay(db: Sessions, submit: Callable[..
     (gone,) = post(db, fid=8.0)
     assert ages(db, job.id) == [0, 8, 24]
     with db.begin() as session:
-        assert records.nameless(session, [gone]) == [gone]
+        assert nameless(session, [gone]) == [gone]
         curve = session.scalars(select(Evaluation).order_by(Evaluation.images_seen)).all()
         assert [row.checkpoint_id is None for row in curve] == [False, False, True, False]
         service.pin(session, tenant_id=job.tenant_id, checkpoint_id=first.id, pinned=False)
@@ -156,4 +157,4 @@ def test_a_late_commit_leaves_no_file_without_a_row(db: Sessions, submit: Callab
         records.record_checkpoint(session, attempt, file, kind="state", images_seen=8)
         # The same write again, as after a commit whose answer was lost.
         assert records.record_checkpoint(session, attempt, file, kind="state", images_seen=8) is None
-        assert records.nameless(session, [key, "jobs/other"]) == ["jobs/other"]
+        assert nameless(session, [key, "jobs/other"]) == ["jobs/other"]

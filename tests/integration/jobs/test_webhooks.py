@@ -21,7 +21,8 @@ from core.jobs.tables import JobEvent
 from core.keys import Tenant
 from core.schemas.webhooks import Webhook
 from core.settings import settings
-from core.webhooks import service, signing
+from core.webhooks import outbox, service, signing
+from core.webhooks.outbox import Claim, Outcome
 from core.webhooks.tables import WebhookDelivery, WebhookSecret
 from tests.receiver import Answer, Receiver, receiving
 from worker.tasks import deliver_webhooks
@@ -134,12 +135,44 @@ def test_an_endpoint_that_is_gone_is_left_alone(db: Sessions, submit: Submit, re
     assert (only(db).status, only(db).attempts, len(receiver.received)) == ("dead", 1, 1)
 
 
-def test_redirects_are_not_followed(db: Sessions, submit: Submit, receiver: Receiver) -> None:
-    receiver.answers["/hook"].append(Answer(302, {"Location": receiver.url("/other")}))
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(db: Sessions, submit: Submit, receiver: Receiver, status: int) -> None:
+    receiver.answers["/hook"] += [Answer(status, {"Location": receiver.url("/other")})] * 3
     submit(webhook=hook(receiver))
     deliver_webhooks()
-    assert [request.path for request in receiver.received] == ["/hook", "/hook"]
-    assert only(db).status == "delivered"
+    assert [request.path for request in receiver.received] == ["/hook"] * 3
+    assert (only(db).status, only(db).last_status_code) == ("dead", status)
+    assert "not followed" in (only(db).last_error or "")
+
+
+def test_who_lost_a_delivery_writes_nothing_of_it(db: Sessions, submit: Submit, receiver: Receiver) -> None:
+    submit(webhook=hook(receiver))
+    (lost,) = take(db, lease_s=0)
+    (held,) = take(db, lease_s=60)
+    assert take(db, lease_s=60) == [], "it is on its way"
+    assert (lost.delivery_id, lost.body, held.attempt) == (held.delivery_id, held.body, 2)
+    for claim, outcome, kept in ((lost, Outcome(200), False), (held, Outcome(500, error="no"), True)):
+        with db.begin() as session:
+            assert outbox.settle(session, claim, outcome, retries_s=[60] * 3) is kept
+    assert (only(db).status, only(db).last_status_code) == ("pending", 500)
+
+
+@pytest.mark.usefixtures("secret")
+def test_two_workers_share_what_is_due(db: Sessions, submit: Submit, receiver: Receiver) -> None:
+    for _ in range(4):
+        submit(webhook=hook(receiver))
+    with db() as one, db() as other:
+        first = outbox.claim(one, limit=3, per_tenant=4, lease_s=60, overlap_s=0)
+        second = outbox.claim(other, limit=4, per_tenant=4, lease_s=60, overlap_s=0)
+        one.commit()
+        other.commit()
+    assert (len(first), len(second)) == (3, 1)
+    assert len({claim.delivery_id for claim in first + second}) == 4
+
+
+def take(db: Sessions, *, lease_s: float) -> list[Claim]:
+    with db.begin() as session:
+        return outbox.claim(session, limit=10, per_tenant=4, lease_s=lease_s, overlap_s=0)
 
 
 def test_retry_after_is_respected_within_reason(
