@@ -103,6 +103,11 @@ class Cycle:
                 self._expect(submission)
             self._go(began)
             self._calm_down()
+            self.rig.services.until(
+                lambda: not self.rig.database.has_open_webhooks(self.plan.cycle),
+                "webhooks arrive",
+                timeout_s=60,
+            )
             outcome = judge.judge(self, self.rig.database.stories(self.plan.cycle))
         except AssertionError as error:  # The stack did not get where it should.
             self.violations.append(str(error).partition("\n")[0])

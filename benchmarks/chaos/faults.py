@@ -38,7 +38,7 @@ def strike(cycle: Cycle, fault: str, target: View) -> bool:
         fault: its kind, as in benchmarks.chaos.plan.
         target: the job whose moment it is.
     """
-    if fault.removeprefix("kill_") in ("api", "beat", "control"):
+    if fault.removeprefix("kill_") in ("api", "beat", "control", "chores"):
         return _kill(cycle, fault.removeprefix("kill_"))
     if fault in _ON_WORKERS:
         strike_worker, kind = _ON_WORKERS[fault]

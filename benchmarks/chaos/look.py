@@ -68,6 +68,7 @@ class Story:
     losses: Sequence[Row] = ()
     logs: Sequence[Row] = ()
     checkpoints: Sequence[Row] = ()
+    deliveries: Sequence[Row] = ()
 
     @property
     def name(self) -> str:
@@ -107,6 +108,23 @@ class Database:
         jobs = self._rows("select * from jobs where name like %s order by name", [f"{cycle}-%"])
         return [self._story(job) for job in jobs]
 
+    def stored_keys(self) -> set[str]:
+        """The keys of all files that a row of any job names."""
+        query = """
+            select storage_key from checkpoints union all select storage_key from samples
+            union all select storage_key from log_chunks
+            union all select picture_key from evaluations where picture_key is not null
+        """
+        return {row["storage_key"] for row in self._rows(query, None)}
+
+    def has_open_webhooks(self, cycle: str) -> bool:
+        """Whether a webhook of the cycle's jobs is still on its way."""
+        query = """
+            select 1 from webhook_deliveries d join jobs j on j.id = d.job_id
+            where j.name like %s and d.status in ('pending', 'delivering') limit 1
+        """
+        return bool(self._rows(query, [f"{cycle}-%"]))
+
     def _story(self, job: Row) -> Story:
         def of(table: str, order: str) -> list[Row]:
             return self._rows(
@@ -124,6 +142,7 @@ class Database:
             losses=of("losses", "images_seen"),
             logs=[*moved, *of("log_lines", "seq")],
             checkpoints=of("checkpoints", "images_seen"),
+            deliveries=of("webhook_deliveries", "event_seq"),
         )
 
     def _lines(self, key: str) -> list[Row]:

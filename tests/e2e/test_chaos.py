@@ -36,7 +36,7 @@ def cycle(
     job = Submission("chaos-0-1-0", TENANTS[0], config=CONFIG | config, at_s=0)
     planned = Plan(0, 1, (job,), tuple(strikes))
     with running(folder, modules=modules) as rig:
-        outcome = run_cycle(rig, planned, references=References(folder / "none.json"), deadline_s=40)
+        outcome = run_cycle(rig, planned, references=References(folder), deadline_s=40)
     assert rig.survivors() == []
     return outcome
 
