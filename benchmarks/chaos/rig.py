@@ -31,7 +31,8 @@ LEASE_S = 4.0
 SWEEP_S = 1.0
 STOP_S = 10.0
 RESERVE_BYTES = 1024 * 1024
-STORE_BYTES = 192 * 1024 * 1024
+# At most; a tmpfs takes only what lies on it, some 100 MB for each real training.
+STORE_BYTES = 8 * 1024**3
 MARK = "SLAEGAN_CHAOS_RUN"
 NAMES = ("api", "train-0", "train-1", "metrics-0", "control", "chores", "beat")
 SETTINGS = {
@@ -166,6 +167,12 @@ def _mount(folder: Path) -> bool:
     if os.geteuid() != 0:
         return False
     command = ["mount", "-t", "tmpfs", "-o", f"size={STORE_BYTES}", "tmpfs", str(folder)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def resize(folder: Path, size_bytes: int) -> bool:
+    """Give such a disk another size; False where more lies on it."""
+    command = ["mount", "-o", f"remount,size={size_bytes}", str(folder)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
