@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Sequence
 
+_logger = logging.getLogger("slaegan.api")
 MAX_HEAD_BYTES = 32 * 1024
 SHUTDOWN_S = 10
 
@@ -83,7 +84,10 @@ async def _clear_uploads() -> None:
     """Again and again: the garbage collection may run on another machine."""
     while True:
         await asyncio.sleep(settings().garbage_every_s)
-        await run_in_threadpool(clear_abandoned, older_than_s=NEW_UPLOAD_S)
+        try:
+            await run_in_threadpool(clear_abandoned, older_than_s=NEW_UPLOAD_S)
+        except OSError as error:
+            _logger.warning("Abandoned uploads cannot be removed, trying again later: %s", error)
 
 
 class _Server(uvicorn.Server):

@@ -19,7 +19,7 @@ _KEYED = {
     "401": "The API key is missing, unknown, expired or revoked",
     "403": "The key lacks the scope",
     "422": "A value is wrong; `errors` tells which",
-    "429": "Too many requests: see Retry-After",
+    "429": "Too many requests: see Retry-After; or too many of the tenant's jobs wait",
     "503": "A part of the service is unavailable",
 }
 _MORE = {
@@ -41,6 +41,18 @@ _MORE = {
         "409": "The jobs have no protocol or not the pictures in common; `details.differing` tells the fields",
     },
     ("/v1/jobs/{job_id}/cancel", "post"): {"409": "The job is over"},
+    ("/v1/jobs/{job_id}/pause", "post"): {"409": "There is no training any more that could pause"},
+    ("/v1/jobs/{job_id}/resume", "post"): {"409": "The job's training is over"},
+    ("/v1/jobs/{job_id}/retry", "post"): {
+        "409": "The job has not failed and is not cancelled, or what it needs is deleted",
+        "413": "The body is too large",
+        "415": "No JSON",
+    },
+    ("/v1/jobs/{job_id}/extend", "post"): {
+        "409": "The job has not succeeded, or what it needs is deleted",
+        "413": "The body is too large",
+        "415": "No JSON",
+    },
     ("/v1/jobs/{job_id}/backtracking", "post"): {
         "409": "The job has no generator yet, its pictures are deleted, or too many backtrackings wait",
         "413": "The body is too large",

@@ -19,7 +19,7 @@ from client.logs import printed
 from client.options import Data, Job, Key, Url, connect, say
 from client.problems import not_installed
 from client.results import download_results
-from client.tables import datasets_table, jobs_table
+from client.tables import datasets_table, jobs_table, workers_table
 from client.verdict import verdict
 from client.watch import display_for, in_style
 from client.watch import watch as watch_job
@@ -153,6 +153,14 @@ def datasets(url: Url = None, key: Key = None, data: Data = None) -> None:
     """List datasets, the newest first."""
     with connect(url, key, data) as client:
         table = datasets_table(client.datasets())
+    _wide_console().print(table)
+
+
+@app.command()
+def workers(url: Url = None, key: Key = None, data: Data = None) -> None:
+    """List the workers, and what they are doing."""
+    with connect(url, key, data) as client:
+        table = workers_table(client.workers())
     _wide_console().print(table)
 
 
@@ -324,7 +332,7 @@ def _goes_on(client: Client, job: JobOut, console: Console) -> bool:
         say("Cancelling …")
         return True
     if answer == "leave":
-        say(f"The job runs on; see it with `slaegan watch {job.id}`.")
+        say(f"The job stays as it is; see it with `slaegan watch {job.id}`.")
     return answer == "watch"
 
 

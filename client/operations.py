@@ -10,7 +10,7 @@ import typer
 
 from client.options import Data  # noqa: TC001  # typer reads it at run time
 from client.problems import not_installed
-from core.errors import InvalidRequest
+from core.errors import DatabaseUnavailable, InvalidRequest
 
 SECONDS_AN_HOUR = 3600
 
@@ -34,13 +34,12 @@ def gc(
     must be longer than any upload takes; it is never taken for less than two leases of a worker (two minutes).
     """
     try:
-        from client.local.urls import operator_environment  # noqa: PLC0415  # not in a client-only install
-        from core.garbage.collect import collect  # noqa: PLC0415
+        _point_to_the_service(data)
+        from core.garbage.collect import collect  # noqa: PLC0415  # not in a client-only install
         from core.garbage.report import Bounds  # noqa: PLC0415
         from core.settings import settings  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise not_installed(error) from error
-    os.environ.update(operator_environment(data))
     grace_s = settings().garbage_grace_s if grace is None else grace * SECONDS_AN_HOUR
     bounds = Bounds(grace_s=grace_s, limit=settings().garbage_limit, dry_run=dry_run)
     # Without a word on where the service keeps its data on this machine, its folders are left alone.
@@ -71,12 +70,27 @@ def drain(
     if undo and hand_back:
         raise InvalidRequest("--undo and --hand-back contradict each other: give one of them.")
     try:
-        from client.local.urls import operator_environment  # noqa: PLC0415  # not in a client-only install
+        _point_to_the_service(data)
+        from sqlalchemy.exc import DBAPIError  # noqa: PLC0415  # not in a client-only install
+
         from core.db import sessions  # noqa: PLC0415
         from core.jobs import workers  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise not_installed(error) from error
-    os.environ.update(operator_environment(data))
-    with sessions().begin() as session:
-        workers.drain(session, worker, None if undo else "hand_back" if hand_back else "finish")
+    try:
+        with sessions().begin() as session:
+            workers.drain(session, worker, None if undo else "hand_back" if hand_back else "finish")
+    except DBAPIError as error:
+        raise DatabaseUnavailable(f"The database does not answer as it should: {error.orig}") from error
     typer.echo(f"{worker} {'takes work again' if undo else 'takes no new work'}.")
+
+
+def _point_to_the_service(data: Path | None) -> None:
+    """Have the settings name the service's own servers: those of the environment, else a running local stack's."""
+    from client.local.programs import external_urls  # noqa: PLC0415  # it asks for no package beyond the client's
+
+    if len(external_urls()) == len(("DATABASE_URL", "BROKER_URL", "STORAGE_URL")):
+        return
+    from client.local.urls import operator_environment  # noqa: PLC0415  # not in the images of the service
+
+    os.environ.update(operator_environment(data))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from core.schemas.datasets import DatasetOut
-    from core.schemas.jobs import JobOut
+    from core.schemas.jobs import JobOut, WorkerOut
 
 
 def jobs_table(jobs: Iterable[JobOut]) -> Table:
@@ -36,6 +36,18 @@ def datasets_table(datasets: Iterable[DatasetOut]) -> Table:
         size = f"{dataset.size_bytes / 1e6:.1f}"
         created = _moment(dataset.created_at)
         _add(table, str(dataset.id), dataset.name, str(dataset.image_count), size, created)
+    return table
+
+
+def workers_table(workers: Iterable[WorkerOut]) -> Table:
+    """A worker a row; of jobs only your own are named."""
+    table = Table("name", "kind", "device", "state", "job", "last seen", box=None)
+    for worker in workers:
+        state = "alive" if worker.alive else "gone"
+        if worker.drain is not None:
+            state += ", drained" if worker.drain == "finish" else ", drained at once"
+        job = str(worker.current_job_id or "")
+        _add(table, worker.name, worker.kind, worker.device, state, job, _moment(worker.last_heartbeat_at))
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
@@ -86,6 +86,7 @@ class PlainDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next = 0.0
+        self._shown = ""
 
     def __enter__(self) -> None:
         pass
@@ -96,7 +97,11 @@ class PlainDisplay:
     def show(self, job: JobOut) -> None:
         if time.monotonic() >= self._next or job.status.final:
             self._next = time.monotonic() + _LINE_EVERY_S
-            self.say(f"{job.status.value}  {job.images_seen}/{job.total_images} images  {facts(job)}")
+            text = f"{job.status.value}  {job.images_seen}/{job.total_images} images  {facts(job)}"
+            # What waits, or is paused, says so once.
+            if text != self._shown or job.status is Status.RUNNING:
+                self._shown = text
+                self.say(text)
 
     def say(self, text: str) -> None:
         # Not wrapped: a line in a log is one line.
@@ -195,27 +200,36 @@ def _evaluation(event: EventOut) -> str:
 
 def describe(event: EventOut) -> str:
     """An event in a line; empty for what nobody waits for."""
+    if event.type == "checkpoint":
+        return ""
+    return f"{event.at.astimezone():%H:%M:%S}  {_told(event)}"
+
+
+def _told(event: EventOut) -> str:
     said = event.payload
-    at = event.at.astimezone().strftime("%H:%M:%S")
+    at = f"at {said.get('images_seen')} images"
     match event.type:
         case "queued":
-            text = f"queued: {said.get('reason', '')}"
-        case "running":
-            text = f"running on {said.get('worker', 'a worker')}"
+            return _queued(said)
         case "evaluated" | "evaluation_failed" | "evaluation_skipped" | "backtracked" | "backtracking_failed":
-            text = _evaluation(event)
+            return _evaluation(event)
         case "alarm":
-            text = alarm_text(
+            return alarm_text(
                 said.get("kind", ""), said.get("message", "without a reason"), said.get("images_seen", 0)
             )
-        case "alarm_cleared":
-            text = f"alarm cleared at {said.get('images_seen')} images: {said.get('kind')}"
-        case "warning":
-            text = f"warning: {said.get('message', 'without a reason')}"
-        case "failed":
-            text = f"failed: {said.get('message', 'unknown reason')}"
-        case "checkpoint":
-            return ""
-        case other:
-            text = other.replace("_", " ")
-    return f"{at}  {text}"
+    known = {
+        "running": f"running on {said.get('worker', 'a worker')}",
+        "paused": "paused: `slaegan resume` goes on where it was",
+        "stopping_early": f"stopping early: {said.get('reason', 'without a reason')}",
+        "resumed": f"resumed {at}",
+        "checkpoint_damaged": f"checkpoint damaged {at}",
+        "alarm_cleared": f"alarm cleared {at}: {said.get('kind')}",
+        "warning": f"warning: {said.get('message', 'without a reason')}",
+        "failed": f"failed: {said.get('message', 'unknown reason')}",
+    }
+    return known.get(event.type, event.type.replace("_", " "))
+
+
+def _queued(said: dict[str, Any]) -> str:
+    text = f"queued: {said.get('reason', '')}"
+    return f"run {said['run']} {text}, from {said.get('images_seen', 0)} images" if "run" in said else text

@@ -139,7 +139,8 @@ class StoreUnavailable(InfrastructureError):
 class StoreFull(InfrastructureError):
     code, status, title = "store_full", 507, "The artifact store is full"
     advice = (
-        "Delete datasets and jobs that are no longer needed, or have the disk enlarged; then retry the job."
+        "Delete datasets that are no longer needed, or have those who run the service free space (`slaegan gc`); then "
+        "retry the job."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from api.deps import ADMIN, BEARER, Cursor, Database, Limit, Tenant
 from core.broker import wake
@@ -36,7 +36,8 @@ def redeliver(delivery_id: UUID, tenant: Tenant, database: Database) -> Delivery
 
 
 @router.get("/webhook-secret", summary="What your webhooks are signed with", dependencies=[ADMIN])
-def get_webhook_secret(tenant: Tenant, database: Database) -> WebhookSecretOut:
+def get_webhook_secret(tenant: Tenant, database: Database, response: Response) -> WebhookSecretOut:
+    response.headers["Cache-Control"] = "no-store"
     row = signing.secret_of(database, tenant)
     database.commit()
     return signing.described(row, overlap_s=settings().webhook_rotation_s)
@@ -47,7 +48,8 @@ def get_webhook_secret(tenant: Tenant, database: Database) -> WebhookSecretOut:
     summary="Change the secret; the old one signs too for a day",
     dependencies=[ADMIN],
 )
-def rotate_webhook_secret(tenant: Tenant, database: Database) -> WebhookSecretOut:
+def rotate_webhook_secret(tenant: Tenant, database: Database, response: Response) -> WebhookSecretOut:
+    response.headers["Cache-Control"] = "no-store"
     row = signing.rotate(database, tenant)
     database.commit()
     return signing.described(row, overlap_s=settings().webhook_rotation_s)

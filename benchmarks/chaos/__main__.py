@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +50,16 @@ def main() -> int:
     ledger = Ledger(folder / "cycles.jsonl")
     done = ledger.finished(seed=options.seed, cycles=cycles)
     todo = [number for number in cycles if number not in done or options.cycle is not None]
-    violations: list[str] = []
     while todo:
         todo, left = _run(folder, todo, ledger=ledger, seed=options.seed, real_every=options.real_every)
-        violations += left
+        if left:
+            ledger.add({"seed": options.seed, "left": left})
     finished = ledger.finished(seed=options.seed, cycles=cycles)
     faults = (*WORKER_FAULTS, *METRICS_FAULTS, *OTHER_FAULTS, *STORE_FAULTS)
-    result = total([finished[number] for number in cycles], violations=violations, faults=faults)
+    counted = [finished[number] for number in cycles]
+    for commit, count in Counter(cycle["commit"] for cycle in counted).items():
+        _say(f"{count} of these cycles are of commit {commit}")
+    result = total(counted, violations=ledger.left(seed=options.seed), faults=faults)
     print(json.dumps(result))
     return 1 if result["violations"] else 0
 

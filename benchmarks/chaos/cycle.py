@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmarks.chaos import faults, judge
+from benchmarks.chaos.ledger import revision
 from benchmarks.chaos.look import FINAL
 from benchmarks.chaos.plan import MOMENTS, REAL
 from benchmarks.chaos.recovery import Hit
@@ -77,19 +78,9 @@ class Cycle:
         if process is not None:
             self._going.append((process, time.monotonic() + within_s, why))
 
-    def held_by(self, name: str) -> tuple[UUID, int] | None:
-        """The job and the attempt that a process trains now."""
-        for view in self.rig.database.views(self.plan.cycle) or ():
-            if view.status == "running" and view.worker is not None and view.worker.startswith(f"{name}-"):
-                return view.id, view.attempt
-        return None
-
-    def is_over_for(self, held: tuple[UUID, int] | None) -> bool:
-        """Whether an attempt has lost its job."""
-        views = self.rig.database.views(self.plan.cycle) or ()
-        return held is not None and any(
-            view.id == held[0] and (view.status, view.attempt) != ("running", held[1]) for view in views
-        )
+    def leases_of(self, name: str) -> frozenset[UUID] | None:
+        """The tokens under which a process holds jobs and evaluations now; None while nobody can say."""
+        return self.rig.database.leases(f"{name}-%")
 
     # The cycle
 
@@ -112,7 +103,8 @@ class Cycle:
         except AssertionError as error:  # The stack did not get where it should.
             self.violations.append(str(error).partition("\n")[0])
         return {
-            "seed": self.plan.seed, "cycle": self.plan.number, "seconds": round(time.monotonic() - began, 1),
+            "seed": self.plan.seed, "cycle": self.plan.number, "commit": revision(),
+            "seconds": round(time.monotonic() - began, 1),
             "violations": self.violations, "faults": dict(self.struck),
             "accepted": len(self.submitter.accepted), "unanswered": len(self.submitter.unanswered),
             "missed": [f"{strike.fault} at {strike.moment}" for strike in self._armed],
@@ -232,8 +224,11 @@ class Cycle:
                     self._armed[planned] = (now + planned.delay_s, self.rng.choice(there).id)
                 continue
             due, job_id = armed
-            target = next(view for view in views if view.id == job_id)
+            target = next((view for view in views if view.id == job_id), None)
             if now < due:
+                continue
+            if target is None:  # That it is gone will be found in the end.
+                self._armed[planned] = None
                 continue
             at = datetime.now(UTC)
             if faults.strike(self, planned.fault, target):

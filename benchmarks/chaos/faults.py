@@ -113,7 +113,7 @@ def _freeze(cycle: Cycle, name: str | None, *, whole: bool = True) -> bool:
     worker = psutil.Process(services.processes[name].pid)
     chosen = [worker, supervisor, child] if whole else [supervisor]
     frozen = [process for process in chosen if process is not None]
-    held = cycle.held_by(name)
+    held = cycle.leases_of(name)
     for process in frozen:
         with suppress(psutil.NoSuchProcess):
             process.suspend()
@@ -124,7 +124,8 @@ def _freeze(cycle: Cycle, name: str | None, *, whole: bool = True) -> bool:
                 process.resume()
         # Without its lease it stops its child, and writes nothing (the events show that). The lease may still be its
         # own, where nothing swept meanwhile.
-        if cycle.is_over_for(held):
+        still = cycle.leases_of(name)
+        if held and still is not None and not held & still:
             cycle.expect_gone(child, within_s=_END_WITHIN_S, why=f"{name} woke without its lease")
 
     cycle.mend_later(LEASE_S + 2 * SWEEP_S + cycle.rng.uniform(0, 1.5), wake)

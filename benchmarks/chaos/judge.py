@@ -92,7 +92,9 @@ def curves(cycle: Cycle, story: Story) -> list[str]:
     config = story.job["config"]
     found = invariants.same_curve(story.name, "losses", losses_of(story), cycle.references.losses(config))
     protocols = [row["protocol"] for row in story.evaluations if row["kind"] == "metrics"]
-    wanted = cycle.references.metrics(config, protocol=protocols[0]) if protocols else {}
+    if not protocols:
+        return [*found, f"{story.name} succeeded without a metric"]
+    wanted = cycle.references.metrics(config, protocol=protocols[0])
     told = {
         event["payload"].get("images_seen") for event in story.events if event["type"] == "evaluation_failed"
     }

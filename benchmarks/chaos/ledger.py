@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 _SUMS = ("accepted", "duplicates", "lost", "orphans", "curves_compared", "curves_equal")
+
+
+@cache
+def revision() -> str:
+    """The commit of this code, with `-dirty` where it was changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
 
 
 class Ledger:
@@ -24,15 +32,21 @@ class Ledger:
 
     def finished(self, *, seed: int, cycles: range) -> dict[int, dict[str, Any]]:
         """Those of a seed's cycles that are done, by number; of one that was run again, the last."""
+        return {line["cycle"]: line for line in self._lines(seed) if line.get("cycle") in cycles}
+
+    def left(self, *, seed: int) -> list[str]:
+        """The violations that runs of a seed found after their last cycle, when all was to be at rest."""
+        return [text for line in self._lines(seed) for text in line.get("left", ())]
+
+    def _lines(self, seed: int) -> list[dict[str, Any]]:
         if not self._path.exists():
-            return {}
+            return []
         # A line that a kill cut off was not finished.
         lines = [line for line in self._path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        found = [json.loads(line) for line in lines]
-        return {line["cycle"]: line for line in found if line["seed"] == seed and line["cycle"] in cycles}
+        return [found for found in map(json.loads, lines) if found["seed"] == seed]
 
     def add(self, outcome: dict[str, Any]) -> None:
-        """Write a finished cycle down."""
+        """Write a finished cycle, or what a run left, down."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
             file.write(json.dumps(outcome) + "\n")

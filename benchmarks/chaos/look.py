@@ -40,6 +40,11 @@ select picture_key, picture_sha256 from evaluations v join jobs j on j.id = v.jo
 union all
 select storage_key, sha256 from log_chunks l join jobs j on j.id = l.job_id where j.name like %(name)s
 """
+_LEASES = """
+select lease_token from jobs where lease_token is not null and worker like %(worker)s
+union all
+select lease_token from evaluations where lease_token is not null and worker like %(worker)s
+"""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,14 @@ class Database:
         except psycopg.OperationalError:
             return None
         return {row["storage_key"]: row["sha256"] for row in rows}
+
+    def leases(self, worker: str) -> frozenset[UUID] | None:
+        """The tokens under which workers of such a name hold jobs and evaluations; None while the database is away."""
+        try:
+            rows = self._rows(_LEASES, {"worker": worker})
+        except psycopg.OperationalError:
+            return None
+        return frozenset(row["lease_token"] for row in rows)
 
     def stories(self, cycle: str) -> list[Story]:
         """All rows of the cycle's jobs. Raises psycopg.OperationalError while the database is away."""

@@ -41,6 +41,8 @@ SETTINGS = {
     "SLAEGAN_RETRY_PAUSE_S": "0.2", "SLAEGAN_STORE_RESERVE_BYTES": str(RESERVE_BYTES),
     # Faults are many here, and no job shall end because of their number.
     "SLAEGAN_MAX_INFRASTRUCTURE_FAILURES": "50", "SLAEGAN_MAX_EVALUATION_ATTEMPTS": "8",
+    # As soon as it takes anything: two leases.
+    "SLAEGAN_GARBAGE_EVERY_S": "2", "SLAEGAN_GARBAGE_GRACE_S": f"{2 * LEASE_S:g}",
     "SLAEGAN_TRAIN_MODULE": "benchmarks.chaos.trainer",
     "SLAEGAN_EVALUATE_MODULE": "benchmarks.chaos.evaluator",
     "SLAEGAN_DEVICE": "cpu", "SLAEGAN_THREADS": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",

@@ -34,18 +34,27 @@ def claim(session: Session, *, worker: str, lease_s: float, max_running: int = 0
     if drain_of(session, worker) is not None:
         return None
     for tenant_id in _tenants_in_turn(session):
-        if max_running and not _has_room(session, tenant_id, max_running=max_running):
-            continue
-        job_id = session.scalar(
-            select(Job.id)
-            .where(Job.tenant_id == tenant_id, *_ready())
-            .order_by(Job.priority.desc(), Job.queued_at)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
+        with session.begin_nested() as looking:
+            job_id = None
+            if not max_running or _has_room(session, tenant_id, max_running=max_running):
+                job_id = _best(session, tenant_id)
+            if job_id is None:
+                # Gives the tenant's lock back: who held two could wait for another that holds two.
+                looking.rollback()
         if job_id is not None:
             return _taken(session, job_id, worker=worker, lease_s=lease_s)
     return None
+
+
+def _best(session: Session, tenant_id: UUID) -> UUID | None:
+    """A tenant's best job, locked; others skip it."""
+    return session.scalar(
+        select(Job.id)
+        .where(Job.tenant_id == tenant_id, *_ready())
+        .order_by(Job.priority.desc(), Job.queued_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
 
 
 def _ready() -> tuple[ColumnElement[bool], ...]:

@@ -15,14 +15,12 @@ from core.evaluations.tables import Evaluation
 from core.jobs.service import ENDED, advance, check_queue, drop_evaluations
 from core.jobs.tables import Checkpoint, Job, JobEvent, Loss, Sample
 from core.schemas.jobs import Status
-from core.schemas.training import SlaeganConfig
+from core.schemas.training import SlaeganConfig, StoppingConfig
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy.orm import Session
-
-    from core.schemas.training import StoppingConfig
 
 # What a run begins with, whatever the one before left.
 _NEW_RUN: dict[str, Any] = {
@@ -151,7 +149,8 @@ def extend(
         tenant_id: who asks.
         job_id: which job.
         total_images: the new total.
-        stopping: rules for an early end; by default as before.
+        stopping: rules for an early end; by default as before, but none where such a rule ended the job, since who
+            extends that wants to go beyond it.
         max_queued: as for `retry`.
 
     Raises:
@@ -171,6 +170,8 @@ def extend(
             images_seen=state.images_seen,
         )
     changed: dict[str, Any] = {"total_images": total_images}
+    if stopping is None and job.stop_reason is not None:
+        stopping = StoppingConfig(plateau_evaluations=None, collapse_share=None)
     if stopping is not None:
         changed["stopping"] = stopping.model_dump(mode="json")
     config = SlaeganConfig.model_validate({**job.config, **changed}).model_dump(mode="json")

@@ -106,7 +106,8 @@ def check_queue(session: Session, *, tenant_id: UUID, max_queued: int) -> None:
     """
     if not max_queued:
         return
-    waiting = select(func.count()).where(Job.tenant_id == tenant_id, Job.status == "queued")
+    # Paused jobs count: else they could be paused and resumed beyond any limit.
+    waiting = select(func.count()).where(Job.tenant_id == tenant_id, Job.status.in_(("queued", "paused")))
     if (session.scalar(waiting) or 0) < max_queued - _AT_ONCE:
         return
     session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))

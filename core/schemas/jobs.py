@@ -73,7 +73,8 @@ class ExtendIn(BaseModel):
 
     total_images: int = Field(ge=2, le=MAX_IMAGES, description="The new total, more than the job has seen")
     stopping: StoppingConfig | None = Field(
-        None, description="Rules for an early end; by default those that the job has"
+        None,
+        description="Rules for an early end; by default those that the job has, and none where one of them ended it",
     )
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from benchmarks.stack import Services
 from core.schemas.jobs import JobIn
 from core.schemas.webhooks import Webhook
-from tests.e2e.system import SMALL_TIMES, System, draw_pictures
+from tests.e2e.system import SMALL_TIMES, draw_pictures
 from tests.receiver import Answer, Receiver, receiving
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def system(database_url: str, empty_broker_url: str, tmp_path: Path) -> Iterator[System]:
+def system(database_url: str, empty_broker_url: str, tmp_path: Path) -> Iterator[Services]:
     environment = os.environ | SMALL_TIMES
     environment |= {
         "DATABASE_URL": database_url,
@@ -39,7 +40,7 @@ def system(database_url: str, empty_broker_url: str, tmp_path: Path) -> Iterator
         "SLAEGAN_LEASE_S": "1",
         "SLAEGAN_WEBHOOK_TIMEOUT_S": "2",
     }
-    system = System(environment, tmp_path)
+    system = Services(environment, tmp_path)
     system.start("api", "chores", "beat")
     yield system
     system.stop()
@@ -61,7 +62,7 @@ def delivery(client: Client, job_id: UUID) -> DeliveryOut:
     return found
 
 
-def test_deliveries_outlive_their_worker(system: System, receiver: Receiver, tmp_path: Path) -> None:
+def test_deliveries_outlive_their_worker(system: Services, receiver: Receiver, tmp_path: Path) -> None:
     never = threading.Event()
     with system.client() as client:
         dataset_id = client.create_dataset(draw_pictures(tmp_path / "pictures"), name="discs").id
