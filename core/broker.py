@@ -49,6 +49,8 @@ def celery_app() -> Celery:
         broker_transport_options={
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "socket_connect_timeout": 2,
+            # A broker that is stopped, not gone, would hold whoever hints for ever.
+            "socket_timeout": 10,
         },
         visibility_timeout=VISIBILITY_TIMEOUT_S,
         task_ignore_result=True,
@@ -73,8 +75,11 @@ def celery_app() -> Celery:
 
 
 def _every(period_s: float, task: str) -> dict[str, Any]:
-    """An entry of beat's schedule. What nobody took before the next one is due is of no use: it expires."""
-    options = {"expires": period_s, "queue": QUEUES[task]}
+    """An entry of beat's schedule. What nobody took for long is of no use: it expires.
+
+    By the clock of whoever takes it, which may differ from beat's: so not as soon as the next one is due.
+    """
+    options = {"expires": max(12 * period_s, 60), "queue": QUEUES[task]}
     return {"task": f"worker.tasks.{task}", "schedule": period_s, "options": options}
 
 
@@ -94,7 +99,7 @@ def wake(task: Literal["train", "metrics", "deliver_webhooks", "collect_garbage"
     options: dict[str, Any] = {"queue": QUEUES[task], "retry": True, "retry_policy": policy}
     if task == "deliver_webhooks":
         # One comes with every event, and beat repeats it: no heap of them waits for a worker that is away.
-        options["expires"] = settings().webhook_poll_s
+        options["expires"] = max(12 * settings().webhook_poll_s, 60)
     try:
         for _ in range(times):
             celery_app().send_task(f"worker.tasks.{task}", **options)

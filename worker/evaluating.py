@@ -7,9 +7,11 @@ import shutil
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 from uuid import uuid4
 
+from sqlalchemy.exc import DBAPIError
+
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
-from core.errors import InfrastructureError, LeaseLost, SlaeganError, from_code
+from core.errors import DatabaseUnavailable, InfrastructureError, LeaseLost, SlaeganError, from_code
 from core.evaluations import service
 from core.files import sha256_of
 from core.garbage.names import clear
@@ -75,6 +77,8 @@ def evaluate(claim: Claim, *, worker: str, stop: Flag) -> None:
         _end(service.give_up, claim, error)
     except OSError as error:
         _lose(claim, as_disk_error(error, settings().data_dir))
+    except DBAPIError as error:
+        _lose(claim, DatabaseUnavailable(f"The database failed: {error.orig}"))
     except Exception as error:
         logger.exception("Evaluation %s met an error that is not its own.", claim.evaluation_id)
         _end(service.give_up, claim, SlaeganError(f"{type(error).__name__}: {error}"))

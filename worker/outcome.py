@@ -42,11 +42,14 @@ def conclude(attempt: Attempt, child: Child, ending: Ending, *, memory_ran_out: 
     """
     if ending is Ending.CANCELLED:
         write(endings.end_cancelled, attempt)
-    elif child.return_code == 0 and (isinstance(child.last, FinishedTick) or ending is Ending.EARLY):
+    elif child.return_code == 0 and isinstance(child.last, FinishedTick):
         write(endings.finish, attempt)
     elif isinstance(child.last, ErrorTick):
         error = from_code(child.last.code, child.last.message, **child.last.details)
         give_up(attempt, error, last_lines=child.last_lines)
+    elif ending is Ending.EARLY:
+        # Also where it was killed because saving took too long: what it has made so far is to be kept.
+        write(endings.finish, attempt)
     elif ending in (Ending.STOPPED, Ending.PAUSED, Ending.DRAINED):
         write(endings.hand_back, attempt, reason=ending.value)
     elif isinstance(child.last, StoppedTick):

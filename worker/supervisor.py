@@ -123,6 +123,8 @@ def _is_outage(error: DBAPIError) -> bool:
     return type(error.orig).__name__ in {
         "OperationalError",
         "AdminShutdown",
+        "DeadlockDetected",
+        "SerializationFailure",
         "CannotConnectNow",
         "ConnectionTimeout",
     }

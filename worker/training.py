@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import shutil
 from typing import TYPE_CHECKING
+from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
-from core.errors import DataFailed, LeaseLost, SlaeganError, StoreUnavailable
+from core.errors import DatabaseUnavailable, DataFailed, LeaseLost, SlaeganError, StoreUnavailable
 from core.files import sha256_of
 from core.jobs import lease, records
-from core.jobs.tables import Checkpoint
+from core.jobs.tables import Checkpoint, JobEvent
 from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import TrainingSpec
 from core.schemas.training import SlaeganConfig
@@ -86,7 +88,7 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         finally:
             child.close()
         # A worker that must go has little time: the next attempt moves the log.
-        if ending not in {Ending.STOPPED, Ending.DRAINED}:
+        if ending not in {Ending.STOPPED, Ending.DRAINED, Ending.CANCELLED}:
             effects.ship_log()
         outcome.conclude(attempt, child, ending, memory_ran_out=outcome.oom_kills() > kills_before)
     except LeaseLost:
@@ -95,6 +97,9 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         outcome.give_up(attempt, error, last_lines=last_lines)
     except OSError as error:
         outcome.give_up(attempt, as_disk_error(error, settings().data_dir), last_lines=last_lines)
+    except DBAPIError as error:
+        away = DatabaseUnavailable(f"The database failed: {error.orig}")
+        outcome.give_up(attempt, away, last_lines=last_lines)
     except Exception as error:
         logger.exception(
             "Attempt %d of job %s met an error that is not its own.", attempt.number, attempt.job_id
@@ -105,6 +110,7 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
 def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, work_dir: Path) -> TrainingSpec:
     cache_dir = settings().data_dir.absolute() / "cache"
     images_dir = fetch_images(files, store(), cache_dir=cache_dir)
+    resume = _resume(attempt, work_dir=work_dir)
     return TrainingSpec(
         config=config,
         images_dir=images_dir,
@@ -113,8 +119,8 @@ def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, wo
         cache_dir=cache_dir,
         weights_dir=settings().weights_dir.absolute(),
         device="cpu" if settings().device == "cpu" else "cuda:0",
-        resume=_resume(attempt, work_dir=work_dir),
-        init_from=_init_from(attempt, work_dir=work_dir),
+        resume=resume,
+        init_from=None if resume else _init_from(attempt, work_dir=work_dir),
         micro_batch=min(SMALL_PARTS, config.batch) if attempt.out_of_memory else None,
         commit=commit(),
     )
@@ -150,10 +156,17 @@ def _resume(attempt: Attempt, *, work_dir: Path) -> Path | None:
 
 
 def _init_from(attempt: Attempt, *, work_dir: Path) -> Path | None:
-    """Fetch the checkpoint to begin from, where the job names one."""
-    if attempt.init_from is None:
+    """Fetch the checkpoint to begin from, where the job was submitted with one.
+
+    Raises:
+        DataFailed: it is damaged or deleted: random weights instead would be another training.
+    """
+    submitted = write(Session.get_one, JobEvent, (attempt.job_id, 1)).payload.get("init_from")
+    if submitted is None:
         return None
-    checkpoint = write(Session.get_one, Checkpoint, attempt.init_from)
+    checkpoint = write(Session.get, Checkpoint, UUID(submitted))
+    if checkpoint is None:
+        raise DataFailed(f"The checkpoint {submitted} to begin from is deleted.", checkpoint_id=submitted)
     target = work_dir / "init.checkpoint"
     store().fetch(checkpoint.storage_key, target)
     if sha256_of(target) != checkpoint.sha256:

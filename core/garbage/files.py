@@ -49,7 +49,7 @@ def collect_files(bounds: Bounds, found: Found) -> None:
         if len(orphans) > bounds.limit:
             break
     if orphans or not bounds.dry_run:
-        _check_owner(bounds, at_stake=bool(orphans))
+        _check_owner(bounds)
     found.more = len(orphans) > bounds.limit
     entries = iter(orphans[: bounds.limit])
     while batch := list(islice(entries, BATCH)):
@@ -81,19 +81,18 @@ def _nameless(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.key in found]
 
 
-def _check_owner(bounds: Bounds, *, at_stake: bool) -> None:
-    """Hold the store's mark against the database's; a store without one that is seen to be its own gets it.
+def _check_owner(bounds: Bounds) -> None:
+    """Hold the store's mark against the database's; a store without one, empty or seen to be its own, gets it.
 
     Args:
         bounds: a dry run leaves no mark.
-        at_stake: whether the store has files that would be removed.
     """
     with sessions()() as session:
         mine = f"{_MARKS}/{session.scalars(select(Service.id)).one()}"
     marks = {entry.key for entry in store().entries(_MARKS)}
     if marks == {mine}:
         return
-    if marks or (at_stake and not _names_any()):
+    if marks or not _is_empty_or_known():
         what = f"It is marked by {', '.join(sorted(marks))}" if marks else "No row names any of its files"
         raise InfrastructureError(
             f"The store is not this database's, so none of its files is removed. {what}, and this database's mark is "
@@ -106,7 +105,12 @@ def _check_owner(bounds: Bounds, *, at_stake: bool) -> None:
             store().put(mine, Path(folder) / "mark")
 
 
-def _names_any() -> bool:
-    """Whether a row names any file in the store, of whatever age."""
+def _is_empty_or_known() -> bool:
+    """Whether the store holds none of the service's files, of whatever age, or one that a row names."""
     later = datetime.max.replace(tzinfo=UTC)
-    return any(len(_nameless(batch)) < len(batch) for batch in _batches(before=later))
+    empty = True
+    for batch in _batches(before=later):
+        empty = False
+        if len(_nameless(batch)) < len(batch):
+            return True
+    return empty

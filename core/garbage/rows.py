@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Integer, case, delete, func, select
 
 from core.datasets.tables import Dataset
 from core.db import sessions
-from core.jobs.retention import KEPT_STATES, forget_generators, needed_to_begin_from
+from core.jobs.retention import KEPT_STATES, forget_generators, pinned_or_needed
 from core.jobs.tables import Checkpoint, Job, Worker
 from core.schemas.jobs import Status
 from core.schemas.training import RetentionConfig
@@ -123,8 +123,8 @@ def _forget_states(session: Session, job: Job) -> list[str]:
         .order_by(Checkpoint.run.desc(), Checkpoint.images_seen.desc())
     ).all()
     old = states[KEPT_OF_SUCCEEDED if job.status == Status.SUCCEEDED else KEPT_STATES :]
-    needed = needed_to_begin_from(session, old)
-    gone = [state for state in old if not state.pinned and state.id not in needed]
+    kept = pinned_or_needed(session, old)
+    gone = [state for state in old if state.id not in kept]
     for state in gone:
         session.delete(state)
     session.flush()

@@ -79,9 +79,11 @@ def _tenants_in_turn(session: Session) -> Sequence[UUID]:
 
 
 def _has_room(session: Session, tenant_id: UUID, *, max_running: int) -> bool:
+    running = select(func.count()).where(Job.tenant_id == tenant_id, Job.status == "running")
+    if (session.scalar(running) or 0) >= max_running:
+        return False
     # The lock is held until the claim's commit: two workers cannot both take a tenant's last place.
     session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))
-    running = select(func.count()).where(Job.tenant_id == tenant_id, Job.status == "running")
     return (session.scalar(running) or 0) < max_running
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import LeaseLost
 from core.evaluations.tables import Evaluation
 from core.jobs.lease import fenced, say
-from core.jobs.retention import needed_to_begin_from
+from core.jobs.retention import pinned_or_needed
 from core.jobs.service import advance
 from core.jobs.tables import Checkpoint, Job, LogLine, Loss, Sample
 
@@ -87,6 +87,14 @@ def record_warning(session: Session, attempt: Attempt, warning: WarningTick) -> 
         if alarm not in stay:
             cleared = {"kind": alarm["kind"], "images_seen": warning.images_seen}
             advance(session, attempt.job_id, values={}, event="alarm_cleared", payload=cleared)
+    later = session.scalars(
+        select(Checkpoint).where(
+            Checkpoint.job_id == attempt.job_id,
+            Checkpoint.run == attempt.run,
+            Checkpoint.images_seen > warning.images_seen,
+        )
+    ).all()
+    kept = pinned_or_needed(session, later)
     keys: list[str] = []
     for table, file in (
         (Evaluation, Evaluation.picture_key),
@@ -99,6 +107,8 @@ def record_warning(session: Session, attempt: Attempt, warning: WarningTick) -> 
             table.run == attempt.run,
             table.images_seen > warning.images_seen,
         )
+        if table is Checkpoint:
+            gone = gone.where(Checkpoint.id.not_in(kept))
         if file is None:
             session.execute(gone)
         else:
@@ -212,8 +222,8 @@ def forget_states(session: Session, attempt: Attempt, *, keep: int) -> list[str]
         The keys of their files, to be deleted after the commit.
     """
     old = latest_states(session, attempt.job_id, run=attempt.run)[keep:]
-    needed = needed_to_begin_from(session, old)
-    return _drop(session, [state for state in old if not state.pinned and state.id not in needed])
+    kept = pinned_or_needed(session, old)
+    return _drop(session, [state for state in old if state.id not in kept])
 
 
 def _drop(session: Session, checkpoints: list[Checkpoint]) -> list[str]:

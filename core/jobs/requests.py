@@ -13,6 +13,7 @@ from core.datasets import service as datasets
 from core.errors import Conflict, InvalidRequest, NotFound
 from core.evaluations.tables import Evaluation
 from core.jobs.service import ENDED, advance, check_queue, drop_evaluations
+from core.jobs.stopping import RULES
 from core.jobs.tables import Checkpoint, Job, JobEvent, Loss, Sample
 from core.schemas.jobs import Status
 from core.schemas.training import SlaeganConfig, StoppingConfig
@@ -170,7 +171,7 @@ def extend(
             images_seen=state.images_seen,
         )
     changed: dict[str, Any] = {"total_images": total_images}
-    if stopping is None and job.stop_reason is not None:
+    if stopping is None and job.stop_reason is not None and job.stop_reason.startswith(RULES):
         stopping = StoppingConfig(plateau_evaluations=None, collapse_share=None)
     if stopping is not None:
         changed["stopping"] = stopping.model_dump(mode="json")

@@ -44,11 +44,10 @@ def forget_generators(session: Session, job: Job, *, rules: RetentionConfig) -> 
         .order_by(Evaluation.images_seen, Evaluation.created_at)
     ).all()
     kept = (
-        {generator.id for generator in generators if generator.pinned}
-        | {generator.id for generator in generators[-rules.last :]}
+        {generator.id for generator in generators[-rules.last :]}
         | {row.checkpoint_id for row in evaluations if row.status in PENDING}
         | _best(evaluations, count=rules.best, config=job.config)
-        | needed_to_begin_from(session, generators)
+        | pinned_or_needed(session, generators)
     )
     expendable = [generator for generator in generators if generator.id not in kept]
     for generator in expendable:
@@ -57,18 +56,22 @@ def forget_generators(session: Session, job: Job, *, rules: RetentionConfig) -> 
     return [generator.storage_key for generator in expendable]
 
 
-def needed_to_begin_from(session: Session, checkpoints: Sequence[Checkpoint]) -> set[UUID]:
-    """Which of some checkpoints a job that is not over begins from; the others may be deleted.
+def pinned_or_needed(session: Session, checkpoints: Sequence[Checkpoint]) -> set[UUID]:
+    """Which of some checkpoints are pinned, or begun from by a job that is not over; the others may be deleted.
 
     All are locked until the transaction ends: a job that is being submitted now holds its checkpoint, so it is waited
-    for and then found, and one that is submitted later does not find what was deleted.
+    for and then found, as a pin is, and one that is submitted later does not find what was deleted.
     """
     ids = [checkpoint.id for checkpoint in checkpoints]
-    session.execute(
-        select(Checkpoint.id).where(Checkpoint.id.in_(ids)).order_by(Checkpoint.id).with_for_update()
+    locked = session.execute(
+        select(Checkpoint.id, Checkpoint.pinned)
+        .where(Checkpoint.id.in_(ids))
+        .order_by(Checkpoint.id)
+        .with_for_update()
     )
+    pinned = {row.id for row in locked if row.pinned}
     live = select(Job.init_from).where(Job.init_from.in_(ids), Job.finished_at.is_(None))
-    return {found for found in session.scalars(live) if found is not None}
+    return pinned | {found for found in session.scalars(live) if found is not None}
 
 
 def _best(evaluations: Sequence[Evaluation], *, count: int, config: dict[str, Any]) -> set[UUID | None]:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from core.schemas.training import StoppingConfig
 
 
+# How a reason begins.
+RULES = ("plateau", "collapse")
+
+
 def reason_to_stop(curve: Sequence[Mapping[str, Any]], *, rules: StoppingConfig) -> str | None:
     """Why a training should end now, in a sentence; None while it should go on.
 

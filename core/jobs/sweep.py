@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, func, select, update
 
 from core.errors import InfrastructureError, TimeLimit, WorkersLost
 from core.evaluations import service as evaluations
-from core.evaluations.tables import Evaluation
+from core.evaluations.tables import PENDING, Evaluation
 from core.jobs import endings
 from core.jobs.service import ENDED, advance, drop_evaluations
 from core.jobs.tables import Job, Worker
@@ -51,7 +51,11 @@ def sweep(session: Session, *, lease_s: float, max_failures: int, max_evaluation
         )
     ).all():
         _take_back_evaluation(session, evaluation, max_attempts=max_evaluation_attempts)
-    for job_id in session.scalars(select(Job.id).where(Job.status == "evaluating")).all():
+    open_evaluations = select(Evaluation.id).where(
+        Evaluation.job_id == Job.id, Evaluation.kind == "metrics", Evaluation.status.in_(PENDING)
+    )
+    done = select(Job.id).where(Job.status == "evaluating", ~open_evaluations.exists())
+    for job_id in session.scalars(done.order_by(Job.id)).all():
         endings.settle(session, job_id)
     return _hints(session, lease_s=lease_s)
 
@@ -67,7 +71,7 @@ def _take_back(session: Session, job: Job, *, max_failures: int) -> None:
         advance(session, job.id, values={"status": "paused", **requeued}, event="paused", payload=lost)
     elif failures >= max_failures:
         error = WorkersLost(
-            f"{max_failures} workers were lost while they trained this job; the last was {job.worker}."
+            f"{max_failures} attempts of this job were lost; the last with its worker, {job.worker}."
         )
         _fail(session, job, error, payload=lost, infrastructure_failures=failures)
     else:
@@ -131,7 +135,8 @@ def _hints(session: Session, *, lease_s: float) -> Hints:
 
     def idle(kind: str, held: ColumnElement[bool]) -> int:
         alive = Worker.last_heartbeat_at > func.clock_timestamp() - timedelta(seconds=lease_s)
-        return session.scalar(select(func.count()).where(Worker.kind == kind, alive, ~held)) or 0
+        free = (Worker.kind == kind, Worker.drain.is_(None), alive, ~held)
+        return session.scalar(select(func.count()).where(*free)) or 0
 
     training = select(Job.id).where(Job.status == "running", Job.worker == Worker.name).exists()
     evaluating = (

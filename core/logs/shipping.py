@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from core.db import sessions
 from core.files import sha256_of
 from core.garbage.names import clear
 from core.jobs.tables import LogLine
@@ -23,7 +22,7 @@ from core.settings import settings
 from core.storage import store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -66,7 +65,9 @@ def ship_tail(
         LeaseLost: as `hold` raises it.
     """
     moved = 0
-    while len(lines := _oldest(job_id, limit=settings().log_chunk_lines)) >= at_least:
+    oldest = select(LogLine).where(LogLine.job_id == job_id).order_by(LogLine.seq)
+    oldest = oldest.limit(settings().log_chunk_lines)
+    while len(lines := transact(lambda session: session.scalars(oldest).all())) >= at_least:
         first, last = lines[0].seq, lines[-1].seq
         path = folder / f"log-{uuid4().hex}"
         try:
@@ -91,12 +92,6 @@ def ship_tail(
             path.unlink(missing_ok=True)
         moved += len(lines)
     return moved
-
-
-def _oldest(job_id: UUID, *, limit: int) -> Sequence[LogLine]:
-    with sessions()() as session:
-        query = select(LogLine).where(LogLine.job_id == job_id)
-        return session.scalars(query.order_by(LogLine.seq).limit(limit)).all()
 
 
 def _record(session: Session, chunk: LogChunk, *, hold: Callable[[Session], None]) -> list[str]:

@@ -100,6 +100,8 @@ class _Run:
         except SQLAlchemyError as error:
             # It is due again when its lease ends, under the same id.
             logger.warning("What became of webhook %s could not be written: %s", claim.delivery_id, error)
+        except Exception:
+            logger.exception("Webhook %s met an error of the service's own.", claim.delivery_id)
         finally:
             self.under_way -= 1
             self._ended.set()
@@ -184,7 +186,7 @@ def _retry_after_s(header: str | None) -> float:
         return float(header[:10])
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
     if moment.tzinfo is None:
         return 0

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import func, select, update
 
 from core.errors import NonFinite, OutOfMemory, StoreFull, StoreUnavailable, TrainerCrashed
-from core.jobs import endings, requests
+from core.jobs import endings, records, requests
 from core.jobs.claim import claim
 from core.jobs.sweep import sweep
 from core.jobs.tables import Job, JobEvent
 from worker import outcome
+from worker.supervisor import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,3 +193,22 @@ def test_a_training_ends_when_it_has_held_a_device_for_long_enough_over_all_atte
     with db() as session:
         types = session.scalars(select(JobEvent.type).order_by(JobEvent.seq)).all()
     assert types == ["queued", "running", "queued", "running", "stopping_early", "failed"]
+
+
+@pytest.mark.usefixtures("_worker_settings")
+@pytest.mark.parametrize("images_seen", [0, 8])
+def test_a_training_that_a_rule_ends_keeps_what_it_has_even_if_saving_took_too_long(
+    db: Sessions, submit: Callable[..., Job], images_seen: int
+) -> None:
+    submit()
+    attempt = take(db)
+    with db.begin() as session:
+        session.execute(update(Job).values(stop_reason="plateau: for the test"))
+        if images_seen:
+            file = records.StoredFile(key="g", sha256="0" * 64, size_bytes=1)
+            records.record_checkpoint(session, attempt, file, kind="generator", images_seen=images_seen)
+    killed = SimpleNamespace(return_code=-9, last=None, last_lines=[])
+    outcome.conclude(attempt, killed, Ending.EARLY, memory_ran_out=False)  # type: ignore[arg-type]
+    job = job_of(db, attempt)
+    assert job.status == ("succeeded" if images_seen else "failed")
+    assert job.infrastructure_failures == 0

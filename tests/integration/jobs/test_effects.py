@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from core.db import sessions
-from core.errors import LeaseLost, StoreUnavailable
+from core.errors import DataFailed, LeaseLost, StoreUnavailable
 from core.jobs import endings, records
 from core.jobs.claim import claim as claim_job
 from core.jobs.tables import Checkpoint, Job, LogLine
@@ -109,6 +109,28 @@ def test_a_file_stays_while_a_row_names_it(
     with pytest.raises(LeaseLost):
         effects.carry_out([state(16, tmp_path)], [])
     assert stored(attempt) == [key], "what came too late is not kept"
+
+
+@pytest.mark.usefixtures("_worker_settings")
+def test_what_a_job_begins_from_is_never_random_instead(
+    db: Sessions, attempt: Attempt, submit: Callable[..., Job], tmp_path: Path
+) -> None:
+    effects_of(attempt, tmp_path).carry_out([state(8, tmp_path)], [])
+    assert training._init_from(attempt, work_dir=tmp_path) is None, "it was submitted without one"
+    with db.begin() as session:
+        begin = session.scalars(select(Checkpoint)).one()
+        endings.fail(session, attempt, DataFailed("for the test"))
+    submit(init_from=begin.id)
+    with db.begin() as session:
+        tuned = claim_job(session, worker="w", lease_s=60)
+    assert tuned is not None
+    found = training._init_from(tuned, work_dir=tmp_path)
+    assert found is not None
+    assert found.read_bytes() == b"state"
+    with db.begin() as session:
+        session.delete(session.get_one(Checkpoint, begin.id))
+    with pytest.raises(DataFailed, match="deleted"):
+        training._init_from(tuned, work_dir=tmp_path)
 
 
 @pytest.mark.usefixtures("_worker_settings")

@@ -329,12 +329,17 @@ def test_two_collectors_at_once(db: Sessions, attempt: Attempt) -> None:
 
 
 def test_a_store_of_another_database_is_left_alone(db: Sessions, attempt: Attempt) -> None:
-    orphans = {put(f"jobs/{uuid4()}/1/{n}") for n in range(3)}
+    orphans = {put(f"jobs/{uuid4()}/1/{n}", age_s=YOUNG) for n in range(3)}
+    (problem,) = run().problems
+    assert "No row names any" in problem, "its files are young, and will be old"
+    assert list(store().keys("service")) == []
+    store().delete(orphans.pop())
+    orphans.add(put(f"jobs/{uuid4()}/1/old"))
     (problem,) = run().problems
     assert "No row names any" in problem
     assert keys() == orphans, "none of them is known: they may be somebody else's"
     checkpoint(db, attempt, "state", 8)
-    assert told(run())["files without a row"] == (3, 3)
+    assert told(run())["files without a row"] == (1, 1)
     orphan = put(f"jobs/{uuid4()}/1/x")
     with db.begin() as session:
         session.execute(update(Service).values(id=uuid4()))

@@ -217,6 +217,23 @@ def test_an_extension_goes_on_to_a_larger_total(one: One) -> None:
     assert one.runs(Evaluation) == [(2, 16)]
 
 
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [("plateau: for the test", False), ("its max_run_s of 9 s is over", True), (None, True)],
+)
+def test_an_extension_goes_beyond_the_rule_that_ended_the_job(
+    one: One, reason: str | None, *, kept: bool
+) -> None:
+    attempt = one.begin()
+    one.leave(attempt, 16)
+    with one.db.begin() as session:
+        session.execute(update(Job).values(stop_reason=reason))
+    one.end(endings.finish, attempt)
+    job = one.ask("extend", total_images=1_000)
+    assert (job.config["stopping"]["plateau_evaluations"] is not None) is kept
+    assert job.stop_reason is None
+
+
 def test_nothing_is_extended_without_a_state(one: One) -> None:
     one.end(endings.finish, one.begin())
     with pytest.raises(Conflict, match="state"):

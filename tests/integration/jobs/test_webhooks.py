@@ -181,7 +181,9 @@ def test_retry_after_is_respected_within_reason(
     configure(monkeypatch, webhook_retries_s=[0, HOUR_S])
     receiver.answers["/minute"].append(Answer(429, {"Retry-After": "60"}))
     receiver.answers["/year"].append(Answer(503, {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}))
-    receiver.answers["/nonsense"].append(Answer(503, {"Retry-After": "soon"}))
+    receiver.answers["/nonsense"].append(
+        Answer(503, {"Retry-After": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"})
+    )
     for path in ("/minute", "/year", "/nonsense"):
         submit(webhook=hook(receiver, path=path))
     deliver_webhooks()
