@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA ?= slaegan-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format bench bench-train bench-metrics study ablation lock clean
+.PHONY: help setup demo up test check format bench bench-train bench-metrics chaos study ablation lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,11 @@ bench-train: $(STAMP) ## Time a training step against the textbook's, and a firs
 
 bench-metrics: $(STAMP) ## Time an evaluation against torch-fidelity's FID
 	$(BIN)/python -m benchmarks.metrics $(OPTIONS)
+
+CYCLES ?= 15
+SEED ?= 1
+chaos: $(STAMP) ## Kill everything at seeded moments, CYCLES=15 SEED=1, and prove that nothing is lost or doubled
+	$(BIN)/python -m benchmarks.chaos --cycles $(CYCLES) --seed $(SEED) $(OPTIONS)
 
 study: $(STAMP) ## Say of PICTURES="name=folder ..." the metrics' floors, and what they make of a memoriser
 	$(BIN)/python -m benchmarks.metrics_study --pictures $(PICTURES) $(OPTIONS)

@@ -73,6 +73,13 @@ class Settings(BaseSettings):
     max_evaluation_attempts: int = 3
     max_running_jobs: int = Field(0, ge=0, description="Of one tenant at a time; 0: any number")
     max_queued_jobs: int = Field(10_000, ge=0, description="Of one tenant that may wait; 0: any number")
+    evaluation_pause_s: float = Field(
+        10, ge=0, description="Before an evaluation's second try; twice as long before each further one"
+    )
+    train_module: str = Field(
+        "worker.train_process", description="Started as the training child; speaks as worker.child says"
+    )
+    evaluate_module: str = Field("worker.evaluate_process", description="As train_module, of an evaluation")
     device: str = Field("cpu", description="Of this worker: cpu or cuda:<index>")
     worker_name: str = Field("", description="Unique among live workers; by default kind and host name")
     cuda_visible_devices: str | None = Field(None, validation_alias="CUDA_VISIBLE_DEVICES")

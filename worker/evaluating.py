@@ -70,12 +70,11 @@ def evaluate(claim: Claim, *, worker: str, stop: Flag) -> None:
     except LeaseLost as error:
         logger.warning("Evaluation %s stops: %s", claim.evaluation_id, error)
     except InfrastructureError as error:
-        _end(service.lose, claim, error, max_attempts=settings().max_evaluation_attempts)
+        _lose(claim, error)
     except SlaeganError as error:
         _end(service.give_up, claim, error)
     except OSError as error:
-        disk = as_disk_error(error, settings().data_dir)
-        _end(service.lose, claim, disk, max_attempts=settings().max_evaluation_attempts)
+        _lose(claim, as_disk_error(error, settings().data_dir))
     except Exception as error:
         logger.exception("Evaluation %s met an error that is not its own.", claim.evaluation_id)
         _end(service.give_up, claim, SlaeganError(f"{type(error).__name__}: {error}"))
@@ -87,7 +86,7 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
     shutil.rmtree(work_dir, ignore_errors=True)
     work_dir.mkdir(parents=True)
     child = Child(
-        "worker.evaluate_process",
+        settings().evaluate_module,
         _specify(claim, work_dir=work_dir),
         work_dir=work_dir,
         threads=settings().evaluation_threads or settings().threads,
@@ -124,6 +123,16 @@ def _post(claim: Claim, result: MetricsTick, *, work_dir: Path) -> None:
     finally:
         if result.picture is not None:  # also where the store took it, and its answer was lost
             clear([key])
+
+
+def _lose(claim: Claim, error: SlaeganError) -> None:
+    _end(
+        service.lose,
+        claim,
+        error,
+        max_attempts=settings().max_evaluation_attempts,
+        pause_s=settings().evaluation_pause_s,
+    )
 
 
 def _end(

@@ -30,7 +30,7 @@ class Child:
     """Started from the main thread, since its parent-death signal follows the thread that started it.
 
     Args:
-        module: worker.train_process or worker.evaluate_process.
+        module: the setting train_module or evaluate_module.
         spec: what it should do; written to `spec.json` in its work folder.
         work_dir: exists; the child's current folder, so that no folder of a user's is on its import path.
         threads: of torch; 0 as torch chooses.

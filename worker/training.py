@@ -81,7 +81,7 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         )
         effects = TrainingEffects(attempt, config=config, protocol=protocol, work_dir=work_dir)
         spec = _specify(attempt, config=config, files=files, work_dir=work_dir)
-        child = Child("worker.train_process", spec, work_dir=work_dir, threads=settings().threads)
+        child = Child(settings().train_module, spec, work_dir=work_dir, threads=settings().threads)
         last_lines = child.last_lines
         try:
             ending = supervise(child, effects=effects, keeper=keeper, stop=stop)

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from core.jobs.records import StoredFile
 
-_PAUSE_S = 10
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -225,14 +223,23 @@ def give_up(session: Session, held: Claim, error: SlaeganError) -> list[str]:
     return _settle(session, held)
 
 
-def lose(session: Session, held: Claim, error: SlaeganError, *, max_attempts: int) -> list[str]:
+def lose(
+    session: Session, held: Claim, error: SlaeganError, *, max_attempts: int, pause_s: float
+) -> list[str]:
     """An evaluator failed for no fault of the snapshot: another try, while the budget lasts; then as `give_up`.
 
     The next try comes after a while: under a lease that nobody holds, and that the sweep takes back when it ends.
+
+    Args:
+        session: the caller commits.
+        held: the claim.
+        error: what happened.
+        max_attempts: the budget.
+        pause_s: the while after the first try; it doubles with each further one.
     """
     if held.attempt >= max_attempts:
         return give_up(session, held, error)
-    pause = expiry(_PAUSE_S * 2 ** (held.attempt - 1))
+    pause = expiry(pause_s * 2 ** (held.attempt - 1))
     _fenced(session, held, lease_token=uuid4(), lease_expires_at=pause, worker=None)
     return []
 

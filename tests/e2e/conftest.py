@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import platformdirs
 import psutil
 import pytest
 
+from benchmarks.stack import free_port
 from client.local.folder import holders
 
 if TYPE_CHECKING:
@@ -38,12 +38,6 @@ except SlaeganError as error:
     sys.exit(error.message)
 """
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -19,9 +19,10 @@ import psutil
 import pytest
 from PIL import Image
 
+from benchmarks.stack import free_port
 from client.connection import load
 from client.http import Client
-from tests.e2e.conftest import Up, clean_environment, free_port, launch
+from tests.e2e.conftest import Up, clean_environment, launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

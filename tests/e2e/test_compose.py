@@ -15,8 +15,8 @@ import pytest
 import yaml
 from sqlalchemy import make_url
 
+from benchmarks.stack import free_port
 from client.local import postgres
-from tests.e2e.conftest import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,12 +14,13 @@ import pytest
 import redis
 from sqlalchemy.orm import Session
 
+from benchmarks.stack import Services
 from core.db import make_engine
 from core.jobs import workers
 from core.schemas.jobs import ExtendIn
 from core.schemas.training import SlaeganConfig
 from core.storage import open_store
-from tests.e2e.system import LONG, SMALL_TIMES, TINY, System, draw_pictures, submit
+from tests.e2e.system import LONG, SMALL_TIMES, TINY, draw_pictures, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def system(
     module_database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[System]:
+) -> Iterator[Services]:
     folder = tmp_path_factory.mktemp("system")
     environment = os.environ | SMALL_TIMES
     environment |= {
@@ -44,14 +45,14 @@ def system(
         "STORAGE_URL": f"file://{folder}/store",
         "SLAEGAN_DATA_DIR": str(folder / "data"),
     }
-    system = System(environment, folder)
+    system = Services(environment, folder)
     system.start("api", "train", "metrics", "control", "beat")
     yield system
     system.stop()
 
 
 @pytest.fixture(scope="module")
-def client(system: System) -> Iterator[Client]:
+def client(system: Services) -> Iterator[Client]:
     with system.client() as client:
         yield client
 
@@ -62,7 +63,7 @@ def dataset_id(client: Client, tmp_path_factory: pytest.TempPathFactory) -> UUID
 
 
 @pytest.fixture
-def run(system: System, client: Client, dataset_id: UUID) -> Iterator[Callable[..., Run]]:
+def run(system: Services, client: Client, dataset_id: UUID) -> Iterator[Callable[..., Run]]:
     """Submits a job; one still alive at the end of the test is cancelled, so that the next test has the worker."""
     runs: list[Run] = []
 
@@ -117,18 +118,18 @@ def test_from_pictures_to_a_generator(run: Callable[..., Run], client: Client, t
 
 
 def test_a_killed_trainer_and_a_killed_worker_cost_nothing_but_time(
-    run: Callable[..., Run], system: System
+    run: Callable[..., Run], system: Services
 ) -> None:
     one = run(TINY | {"total_images": 120, "evaluate_every_images": 120})
     one.wait_for_state(8)
-    trainer = system.trainer()
+    trainer = system.child()
     assert trainer is not None
     trainer.kill()
     one.system.until(lambda: one.job.attempt == 2, "a second attempt")
     one.wait_for_state(one.job.images_seen + 8)
     os.kill(system.processes["train"].pid, signal.SIGKILL)
     system.processes["train"].wait()
-    system.until(lambda: system.trainer() is None, "the trainer ends with its worker")
+    system.until(lambda: system.child() is None, "the trainer ends with its worker")
     system.start("train")
     one.wait_for("succeeded")
     story = one.story
@@ -142,12 +143,14 @@ def test_a_killed_trainer_and_a_killed_worker_cost_nothing_but_time(
     assert [point.images_seen for point in points] == [0, 120]
 
 
-def test_a_killed_supervisor_is_swept(run: Callable[..., Run], system: System) -> None:
+def test_a_killed_supervisor_is_swept(run: Callable[..., Run], system: Services) -> None:
     one = run(TINY)
-    system.until(lambda: system.trainer() is not None, "the trainer runs")
-    trainer = system.trainer()
+    system.until(lambda: system.child() is not None, "the trainer runs")
+    trainer = system.child()
     assert trainer is not None
-    system.supervisor().kill()
+    supervisor = system.supervisor()
+    assert supervisor is not None
+    supervisor.kill()
     started = time.monotonic()
     system.until(
         lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, "the trainer ends too"
@@ -158,7 +161,9 @@ def test_a_killed_supervisor_is_swept(run: Callable[..., Run], system: System) -
 
 
 @pytest.mark.parametrize("whole_group", [False, True], ids=["parent alone", "whole group"])
-def test_sigterm_saves_and_hands_back(run: Callable[..., Run], system: System, *, whole_group: bool) -> None:
+def test_sigterm_saves_and_hands_back(
+    run: Callable[..., Run], system: Services, *, whole_group: bool
+) -> None:
     one = run(LONG | {"checkpoint_every_images": 100_000})
     system.until(lambda: one.job.images_seen > 8, "some training")
     worker = system.processes["train"]
@@ -177,19 +182,19 @@ def test_sigterm_saves_and_hands_back(run: Callable[..., Run], system: System, *
     assert one.payloads("resumed")[0]["images_seen"] == job.images_seen
 
 
-def test_cancel_frees_the_device(run: Callable[..., Run], system: System, client: Client) -> None:
+def test_cancel_frees_the_device(run: Callable[..., Run], system: Services, client: Client) -> None:
     one = run(LONG)
     system.until(lambda: one.job.images_seen > 0, "some training")
     client.cancel_job(one.job_id)
     started = time.monotonic()
     one.wait_for("cancelled")
-    system.until(lambda: system.trainer() is None, "the trainer is gone")
+    system.until(lambda: system.child() is None, "the trainer is gone")
     assert time.monotonic() - started < 10
     assert one.story[-1] == "cancelled"
     assert "cancel_requested" in one.story
 
 
-def test_a_flushed_broker_loses_no_job(run: Callable[..., Run], system: System, broker_url: str) -> None:
+def test_a_flushed_broker_loses_no_job(run: Callable[..., Run], system: Services, broker_url: str) -> None:
     busy, waiting = run(LONG), run(TINY)
     system.until(lambda: busy.job.status == "running", "the first job runs")
     with redis.Redis.from_url(broker_url) as broker:
@@ -198,7 +203,9 @@ def test_a_flushed_broker_loses_no_job(run: Callable[..., Run], system: System, 
     waiting.wait_for("succeeded")
 
 
-def test_a_damaged_state_is_told_and_the_one_before_is_used(run: Callable[..., Run], system: System) -> None:
+def test_a_damaged_state_is_told_and_the_one_before_is_used(
+    run: Callable[..., Run], system: Services
+) -> None:
     one = run(LONG)
     one.wait_for_state(16)
     worker = system.processes["train"]
@@ -220,7 +227,7 @@ def test_a_damaged_state_is_told_and_the_one_before_is_used(run: Callable[..., R
 
 
 @pytest.fixture
-def small_disk(system: System) -> Iterator[Path]:
+def small_disk(system: Services) -> Iterator[Path]:
     """The store's folder becomes a disk of 40 MiB of its own; the stored pictures move there."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
@@ -238,7 +245,7 @@ def small_disk(system: System) -> Iterator[Path]:
 
 
 def test_a_full_store_fails_the_job_with_that_reason(
-    run: Callable[..., Run], system: System, small_disk: Path, tmp_path: Path
+    run: Callable[..., Run], system: Services, small_disk: Path, tmp_path: Path
 ) -> None:
     system.environment["SLAEGAN_STORE_RESERVE_BYTES"] = str(2 * 1024 * 1024)
     system.processes["train"].send_signal(signal.SIGTERM)
@@ -262,7 +269,7 @@ def test_a_full_store_fails_the_job_with_that_reason(
 
 
 def test_an_unreachable_store_is_waited_for_and_at_last_fails_the_job(
-    run: Callable[..., Run], system: System
+    run: Callable[..., Run], system: Services
 ) -> None:
     one = run(LONG)
     one.wait_for_state(8)
@@ -284,7 +291,7 @@ def test_an_unreachable_store_is_waited_for_and_at_last_fails_the_job(
 
 
 def test_a_paused_training_frees_the_worker_and_goes_on_where_it_was(
-    run: Callable[..., Run], system: System, client: Client
+    run: Callable[..., Run], system: Services, client: Client
 ) -> None:
     one, other = run(LONG | {"checkpoint_every_images": 100_000}), run(TINY)
     system.until(lambda: one.job.images_seen > 8, "some training")
@@ -308,7 +315,7 @@ def test_an_extended_training_goes_on_from_its_end(run: Callable[..., Run], clie
 
 
 def test_a_drained_worker_hands_its_job_back_and_takes_no_other(
-    run: Callable[..., Run], system: System, client: Client
+    run: Callable[..., Run], system: Services, client: Client
 ) -> None:
     one = run(LONG)
     system.until(lambda: one.job.images_seen > 8, "some training")
@@ -333,6 +340,6 @@ def test_a_configuration_that_cannot_run_fails_with_its_reason(run: Callable[...
     assert "fp16" in job.error["message"]
 
 
-def test_nothing_is_left_in_scratch(system: System) -> None:
+def test_nothing_is_left_in_scratch(system: Services) -> None:
     scratch = system.folder / "data" / "scratch"
     system.until(lambda: not scratch.exists() or not any(scratch.rglob("*.*")), "an empty scratch folder")

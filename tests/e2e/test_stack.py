@@ -19,6 +19,7 @@ import pytest
 import redis
 from sqlalchemy.orm import Session
 
+from benchmarks.stack import free_port
 from client.connection import load
 from client.local import postgres, valkey
 from client.local.account import choose_account
@@ -26,7 +27,7 @@ from client.local.children import guarded
 from client.local.folder import DataFolder
 from core.db import make_engine
 from core.keys import authenticate
-from tests.e2e.conftest import ROOT, free_port
+from tests.e2e.conftest import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -133,7 +133,7 @@ def test_an_evaluation_pauses_before_its_next_try(db: Sessions, submit: Callable
     for attempts in (1, 2, 3):
         held = claim_evaluation(db)
         with db.begin() as session:
-            evaluations.lose(session, held, service.Conflict("x"), max_attempts=3)
+            evaluations.lose(session, held, service.Conflict("x"), max_attempts=3, pause_s=10)
             row = session.scalars(select(Evaluation)).one()
             assert (row.attempts, row.status) == (attempts, "failed" if attempts == 3 else "running")
         with db.begin() as session:

@@ -1,0 +1,136 @@
+"""What a chaos run sees of the database: a quick view while faults strike, whole stories when all is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from client.local import postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+Row = dict[str, Any]
+FINAL = ("succeeded", "failed", "cancelled")
+
+_VIEW = """
+select j.id, j.name, j.status, j.attempt, j.run, j.worker,
+  (select coalesce(array_agg(e.type order by e.seq), '{}') from job_events e where e.job_id = j.id) as events,
+  (select coalesce(array_agg(v.worker), '{}') from evaluations v
+    where v.job_id = j.id and v.status = 'running') as evaluators,
+  (select count(*) from evaluations v where v.job_id = j.id) as evaluations,
+  (select count(*) from checkpoints c where c.job_id = j.id and c.kind = 'state') as states
+from jobs j where j.name like %s order by j.name
+"""
+_FILES = """
+select storage_key, sha256 from checkpoints c join jobs j on j.id = c.job_id where j.name like %(name)s
+union all
+select storage_key, sha256 from samples s join jobs j on j.id = s.job_id where j.name like %(name)s
+union all
+select picture_key, picture_sha256 from evaluations v join jobs j on j.id = v.job_id
+  where j.name like %(name)s and picture_key is not null
+"""
+
+
+@dataclass(frozen=True)
+class View:
+    """One job at one moment; `evaluators` are the workers that evaluate its snapshots now."""
+
+    id: UUID
+    name: str
+    status: str
+    attempt: int
+    run: int
+    worker: str | None
+    events: list[str]
+    evaluators: list[str | None]
+    evaluations: int
+    states: int
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything that the database holds of one job, as rows."""
+
+    job: Row
+    events: Sequence[Row] = ()
+    evaluations: Sequence[Row] = ()
+    losses: Sequence[Row] = ()
+    logs: Sequence[Row] = ()
+    checkpoints: Sequence[Row] = ()
+
+    @property
+    def name(self) -> str:
+        return str(self.job["name"])
+
+
+@dataclass
+class Database:
+    """A connection that is made again whenever the server has been away.
+
+    Args:
+        url: of the service's database.
+    """
+
+    url: str
+    _connection: psycopg.Connection | None = field(default=None)
+
+    def views(self, cycle: str) -> list[View] | None:
+        """The jobs whose names begin with a cycle's; None while the database is away."""
+        try:
+            return [View(**row) for row in self._rows(_VIEW, [f"{cycle}-%"])]
+        except psycopg.OperationalError:
+            return None
+
+    def files(self, cycle: str) -> dict[str, str] | None:
+        """The sha256 of each file that a row of the cycle's jobs names; None while the database is away."""
+        try:
+            rows = self._rows(_FILES, {"name": f"{cycle}-%"})
+        except psycopg.OperationalError:
+            return None
+        return {row["storage_key"]: row["sha256"] for row in rows}
+
+    def stories(self, cycle: str) -> list[Story]:
+        """All rows of the cycle's jobs. Raises psycopg.OperationalError while the database is away."""
+        jobs = self._rows("select * from jobs where name like %s order by name", [f"{cycle}-%"])
+        return [self._story(job) for job in jobs]
+
+    def _story(self, job: Row) -> Story:
+        def of(table: str, order: str) -> list[Row]:
+            return self._rows(
+                f"select * from {table} where job_id = %s order by {order}",  # noqa: S608  # names of our own
+                [job["id"]],
+            )
+
+        logs = of("log_lines", "seq") if self._has_table("log_lines") else []
+        return Story(
+            job,
+            events=of("job_events", "seq"),
+            evaluations=of("evaluations", "images_seen"),
+            losses=of("losses", "images_seen"),
+            logs=logs,
+            checkpoints=of("checkpoints", "images_seen"),
+        )
+
+    def _has_table(self, name: str) -> bool:
+        return bool(self._rows("select to_regclass(%s) is not null as it", [name])[0]["it"])
+
+    def _rows(self, query: str, parameters: Any) -> list[Row]:
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = postgres.connect(self.url)
+            with self._connection.cursor(row_factory=dict_row) as cursor:
+                return cursor.execute(query, parameters).fetchall()
+        except psycopg.OperationalError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
