@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPBearer
 from sqlalchemy.orm import Session
 
-from core.db import sessions
+from core.db import reading, sessions
 from core.errors import InvalidRequest
 from core.keys import Identity
 
@@ -22,6 +22,12 @@ def _session() -> Iterator[Session]:
         yield session
 
 
+async def _reading() -> AsyncIterator[Session]:
+    # Neither end of it waits for the server, so neither needs a thread.
+    with reading() as session:
+        yield session
+
+
 async def _tenant(request: Request) -> UUID:
     identity: Identity = request.state.identity
     return identity.tenant_id
@@ -29,6 +35,7 @@ async def _tenant(request: Request) -> UUID:
 
 # scope="function": the connection goes back when the route returns, not when the last byte of a slow download is sent.
 Database = Annotated[Session, Depends(_session, scope="function")]
+Reading = Annotated[Session, Depends(_reading, scope="function")]
 Tenant = Annotated[UUID, Depends(_tenant)]
 Limit = Annotated[int, Query(ge=1, le=200, description="Items a page")]
 Cursor = Annotated[str | None, Query(max_length=200, description="next_cursor of the page before")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -53,6 +53,21 @@ def make_engine(url: str, *, poolclass: type[Pool] | None = None) -> Engine:
 def sessions() -> sessionmaker[Session]:
     """The session factory of this process, on the configured database; made on first use, after any fork."""
     return sessionmaker(make_engine(settings().database_url), expire_on_commit=False)
+
+
+def reading() -> Session:
+    """A session for reads alone: each statement sees what is committed when it begins, as in any session of ours.
+
+    No transaction is begun, so none is rolled back: that saves two questions to the server, and closing asks nothing.
+    """
+    factory = sessions()
+    return factory(bind=_without_transactions(factory))
+
+
+@lru_cache(1)
+def _without_transactions(factory: sessionmaker[Session]) -> Engine:
+    engine: Engine = factory.kw["bind"]
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def migrate(url: str, *, revision: str = "head") -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import PlainTextResponse
 
-from api.deps import BEARER, After, Cursor, Database, Limit, Run, Tenant, position
+from api.deps import BEARER, After, Cursor, Database, Limit, Reading, Run, Tenant, position
 from core.broker import wake
 from core.datasets import service as datasets
 from core.datasets.files import DatasetFiles
@@ -53,7 +53,7 @@ def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
 @router.get("", summary="List jobs, the newest first")
 def list_jobs(
     tenant: Tenant,
-    database: Database,
+    database: Reading,
     status: Annotated[Status | None, Query(description="Only jobs in this state")] = None,
     dataset_id: Annotated[UUID | None, Query(description="Only jobs on this dataset")] = None,
     limit: Limit = 50,
@@ -66,7 +66,7 @@ def list_jobs(
 
 
 @router.get("/{job_id}", summary="State, progress and latest metrics of a job")
-def get_job(job_id: UUID, tenant: Tenant, database: Database) -> JobOut:
+def get_job(job_id: UUID, tenant: Tenant, database: Reading) -> JobOut:
     return queries.describe(database, [queries.get(database, tenant_id=tenant, job_id=job_id)])[0]
 
 
