@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from benchmarks.load.rig import Rig
 
 CONNECTIONS = 8
-_WARM_UP = 0.1
+# Requests by each connection.
+_WARM_UP = 3
 
 
 def client(rig: Rig, *, connections: int = CONNECTIONS) -> httpx.AsyncClient:
@@ -38,21 +39,26 @@ def gets(rig: Rig, paths: Iterable[str], *, seconds: float, connections: int = C
 
 async def _gets(rig: Rig, paths: Iterable[str], *, seconds: float, connections: int) -> Latencies:
     found = Latencies()
-    began = time.perf_counter()
-    measured_from, until = began + _WARM_UP * seconds, began + (1 + _WARM_UP) * seconds
     endless = iter(paths)
     async with client(rig, connections=connections) as api:
 
-        async def ask_again() -> None:
-            while (asked := time.perf_counter()) < until:
-                _check(await api.get(next(endless)), httpx.codes.OK)
-                if asked >= measured_from:
-                    found.seconds.append(time.perf_counter() - asked)
+        async def ask() -> None:
+            _check(await api.get(next(endless)), httpx.codes.OK)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(connections):
-                group.create_task(ask_again())
-        found.wall_s = time.perf_counter() - measured_from
+        async def ask_again() -> None:
+            asked = began
+            while asked < began + seconds:
+                await ask()
+                answered = time.perf_counter()
+                found.seconds.append(answered - asked)
+                asked = answered
+
+        # The first answers open connections and fill caches.
+        for _ in range(_WARM_UP):
+            await asyncio.gather(*(ask() for _ in range(connections)))
+        began = time.perf_counter()
+        await asyncio.gather(*(ask_again() for _ in range(connections)))
+        found.wall_s = time.perf_counter() - began
     return found
 
 
