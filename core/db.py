@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from alembic import command
 from alembic.config import Config
+from pydantic_core import from_json
 from sqlalchemy import DateTime, Engine, MetaData, create_engine
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
@@ -46,7 +47,14 @@ def make_engine(url: str, *, poolclass: type[Pool] | None = None) -> Engine:
         poolclass: NullPool for a process that forks.
     """
     pooling: dict[str, Any] = {"poolclass": poolclass} if poolclass else {"pool_size": 10, "max_overflow": 20}
-    return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, **pooling)
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        # A page of fifty jobs holds two hundred pieces of JSON: the standard library takes twice as long to read it.
+        json_deserializer=from_json,
+        connect_args={"connect_timeout": 5},
+        **pooling,
+    )
 
 
 @cache
