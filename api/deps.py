@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 from sqlalchemy.orm import Session
 
 from core.db import reading, sessions
-from core.errors import InvalidRequest
+from core.errors import Forbidden, InvalidRequest
 from core.keys import Identity
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ async def _tenant(request: Request) -> UUID:
     return identity.tenant_id
 
 
+async def _admin(request: Request) -> None:
+    identity: Identity = request.state.identity
+    if "admin" not in identity.scopes:
+        raise Forbidden("This key lacks the scope 'admin'.", needed="admin", scopes=sorted(identity.scopes))
+
+
 # scope="function": the connection goes back when the route returns, not when the last byte of a slow download is sent.
 Database = Annotated[Session, Depends(_session, scope="function")]
 Reading = Annotated[Session, Depends(_reading, scope="function")]
@@ -47,6 +53,9 @@ Run = Annotated[int | None, Query(ge=1, lt=2**31, description="One of the job's 
 
 # For the OpenAPI document; the gate has checked the key before any route runs.
 BEARER = Security(HTTPBearer(auto_error=False, scheme_name="API key", description="A key of the service"))
+
+# For what no method tells: the gate asks for read or write, such a route for admin as well.
+ADMIN = Depends(_admin)
 
 
 def answer(content: BaseModel) -> Response:

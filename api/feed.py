@@ -1,4 +1,4 @@
-"""Job events for all streams of this process: one poller asks the database, whatever the number of streams."""
+"""What jobs say, for all streams of this process: one poller asks the database, whatever the number of streams."""
 
 from __future__ import annotations
 
@@ -6,57 +6,76 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy import Integer, Uuid, column, func, select
-from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.exc import SQLAlchemyError
-
-from core.db import sessions
-from core.jobs import queries
-from core.jobs.tables import Job, JobEvent
-from core.schemas.jobs import EventOut, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from uuid import UUID
 
-PAGE = 500
 # A client this far behind is cut off; it comes back with Last-Event-ID and loses nothing.
 BACKLOG = 1_000
 _logger = logging.getLogger("slaegan.api")
 
-# None ends a stream: the job is over and its last event was delivered.
-Delivery = EventOut | None
+
+class Numbered(Protocol):
+    """One thing that a job says; a job's numbers rise."""
+
+    @property
+    def seq(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=Numbered)
 
 
 @dataclass
-class _Channel:
-    """A followed job: the number of the last event handed out, and who listens."""
+class News(Generic[Item]):
+    """What jobs have said: the items by job, in order, and the jobs that are over and have said all of it."""
 
-    seq: int
-    queues: set[asyncio.Queue[Delivery]] = field(default_factory=set)
-
-
-@dataclass
-class _News:
-    events: dict[UUID, list[EventOut]]
+    items: dict[UUID, list[Item]]
     over: set[UUID]
 
 
-class Feed:
-    """Hands events to streams.
+class Source(Protocol[Item]):
+    """Where items come from. Each call asks the database anew, in a thread, and holds no connection afterwards."""
+
+    def newest(self, job_id: UUID) -> int:
+        """The number of a job's last item; 0 where it has none."""
+
+    def history(self, job_id: UUID, after: int) -> list[Item]:
+        """The next items with greater numbers, a page of them; none at the end."""
+
+    def news(self, positions: dict[UUID, int]) -> News[Item]:
+        """What came after these numbers, by job: a query or two, whatever the number of jobs."""
+
+
+@dataclass
+class _Channel(Generic[Item]):
+    """A followed job: the number of the last item handed out, and who listens.
+
+    None in a queue ends its stream: the job is over and its last item was delivered.
+    """
+
+    seq: int
+    queues: set[asyncio.Queue[Item | None]] = field(default_factory=set)
+
+
+class Feed(Generic[Item]):
+    """Hands what jobs say to streams.
 
     Args:
+        source: where it comes from.
         poll_s: how often the database is asked while anyone listens.
         heartbeat_s: how long a stream may be silent.
     """
 
-    def __init__(self, *, poll_s: float, heartbeat_s: float) -> None:
+    def __init__(self, source: Source[Item], *, poll_s: float, heartbeat_s: float) -> None:
+        self._source = source
         self._poll_s = poll_s
         self._heartbeat_s = heartbeat_s
-        self._channels: dict[UUID, _Channel] = {}
+        self._channels: dict[UUID, _Channel[Item]] = {}
         self._closed = False
 
     @asynccontextmanager
@@ -75,24 +94,24 @@ class Feed:
         for job_id in list(self._channels):
             self._finish(job_id)
 
-    async def follow(self, job_id: UUID, *, after: int) -> AsyncIterator[EventOut | None]:
-        """Events of a job with a greater number, each once and in order, until the job is over.
+    async def follow(self, job_id: UUID, *, after: int) -> AsyncIterator[Item | None]:
+        """Items of a job with a greater number, each once and in order, until the job is over.
 
         Args:
             job_id: the caller has checked whose it is.
-            after: the number of the last event that the client has.
+            after: the number of the last item that the client has.
 
         Yields:
-            Events, and None whenever a heartbeat is due.
+            Items, and None whenever a heartbeat is due.
         """
-        newest = await run_in_threadpool(_newest, job_id)
+        newest = await run_in_threadpool(self._source.newest, job_id)
         with self._joined(job_id, at=newest) as (queue, start):
             while after < start:
-                page = await run_in_threadpool(_history, job_id, after)
+                page = await run_in_threadpool(self._source.history, job_id, after)
                 if not page:
                     break
-                for event in page:
-                    yield event
+                for item in page:
+                    yield item
                 after = page[-1].seq
             while not self._closed:
                 try:
@@ -108,10 +127,10 @@ class Feed:
                     yield news
 
     @contextmanager
-    def _joined(self, job_id: UUID, *, at: int) -> Iterator[tuple[asyncio.Queue[Delivery], int]]:
+    def _joined(self, job_id: UUID, *, at: int) -> Iterator[tuple[asyncio.Queue[Item | None], int]]:
         """Listen to a job; what comes after the number given beside the queue will be in the queue."""
         channel = self._channels.setdefault(job_id, _Channel(seq=at))
-        queue: asyncio.Queue[Delivery] = asyncio.Queue(BACKLOG)
+        queue: asyncio.Queue[Item | None] = asyncio.Queue(BACKLOG)
         channel.queues.add(queue)
         try:
             yield queue, channel.seq
@@ -127,29 +146,29 @@ class Feed:
                 continue
             positions = {job_id: channel.seq for job_id, channel in self._channels.items()}
             try:
-                news = await run_in_threadpool(_read_news, positions)
+                news = await run_in_threadpool(self._source.news, positions)
             except SQLAlchemyError as error:
-                # The streams stay open and silent: the events wait in the database.
-                _logger.warning("events cannot be read, trying again: %s", error)
+                # The streams stay open and silent: what is new waits in the database.
+                _logger.warning("Streams cannot be fed, trying again: %s", error)
                 continue
-            for job_id, events in news.events.items():
-                self._deliver(job_id, events)
+            for job_id, items in news.items.items():
+                self._deliver(job_id, items)
             for job_id in news.over:
                 self._finish(job_id)
 
-    def _deliver(self, job_id: UUID, events: list[EventOut]) -> None:
+    def _deliver(self, job_id: UUID, items: list[Item]) -> None:
         channel = self._channels.get(job_id)
-        for event in events:
+        for item in items:
             # A channel may have been left and opened anew, further on, while the database was asked.
-            if channel is None or event.seq <= channel.seq:
+            if channel is None or item.seq <= channel.seq:
                 continue
-            channel.seq = event.seq
+            channel.seq = item.seq
             for queue in list(channel.queues):
                 if queue.full():
                     channel.queues.discard(queue)
                     _cut_off(queue)
                 else:
-                    queue.put_nowait(event)
+                    queue.put_nowait(item)
 
     def _finish(self, job_id: UUID) -> None:
         channel = self._channels.pop(job_id, None)
@@ -160,42 +179,7 @@ class Feed:
                 queue.put_nowait(None)
 
 
-def _cut_off(queue: asyncio.Queue[Delivery]) -> None:
+def _cut_off(queue: asyncio.Queue[Item | None]) -> None:
     while not queue.empty():
         queue.get_nowait()
     queue.put_nowait(None)
-
-
-def _newest(job_id: UUID) -> int:
-    with sessions()() as session:
-        return session.execute(select(Job.event_seq).where(Job.id == job_id)).scalar_one()
-
-
-def _history(job_id: UUID, after: int) -> list[EventOut]:
-    with sessions()() as session:
-        return [as_event(row) for row in queries.events(session, job_id=job_id, after=after, limit=PAGE)]
-
-
-def _read_news(positions: dict[UUID, int]) -> _News:
-    """What happened since, in all followed jobs: one query for the jobs, one for the events of those that moved."""
-    news = _News({}, set())
-    with sessions()() as session:
-        rows = session.execute(select(Job.id, Job.event_seq, Job.status).where(Job.id.in_(positions))).all()
-        moved = {row.id: positions[row.id] for row in rows if row.event_seq > positions[row.id]}
-        if moved:
-            ids = func.unnest(array(moved.keys(), type_=Uuid), array(moved.values(), type_=Integer))
-            place = ids.table_valued(
-                column("job_id", Uuid), column("seq", Integer), name="place"
-            ).render_derived()
-            query = select(JobEvent).join(
-                place, (JobEvent.job_id == place.c.job_id) & (JobEvent.seq > place.c.seq)
-            )
-            for event in session.scalars(query.order_by(JobEvent.job_id, JobEvent.seq)):
-                news.events.setdefault(event.job_id, []).append(as_event(event))
-    news.over = {row.id for row in rows if Status(row.status).final}
-    return news
-
-
-def as_event(row: JobEvent) -> EventOut:
-    """An event as the API tells it."""
-    return EventOut(seq=row.seq, type=row.type, at=row.at, payload=row.payload)

@@ -46,6 +46,7 @@ _MORE = {
         "413": "The body is too large",
         "415": "No JSON",
     },
+    ("/v1/deliveries/{delivery_id}/redeliver", "post"): {"409": "It is on its way at this moment"},
     ("/v1/evaluations/{evaluation_id}", "delete"): {"409": "It is over, or a point of the curve"},
 }
 

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.prompt import Prompt
 from rich.text import Text
 
-from client import connection, control, weights
+from client import connection, control, operations, weights
 from client.arguments import configuration, find_job, find_weights
 from client.backtracking import question, told, wait_for
 from client.comparison import comparison_table, differences_table
+from client.logs import printed
 from client.options import Data, Job, Key, Url, connect, say
 from client.problems import not_installed
 from client.results import download_results
@@ -24,6 +25,7 @@ from client.watch import display_for, in_style
 from client.watch import watch as watch_job
 from core.errors import Conflict, InvalidRequest, SlaeganError
 from core.schemas.jobs import JobIn, JobOut, Status
+from core.schemas.webhooks import Webhook
 
 if TYPE_CHECKING:
     from client.http import Client
@@ -35,6 +37,8 @@ app = typer.Typer(
 )  # fmt: skip
 app.add_typer(control.app)
 app.add_typer(weights.app, name="weights")
+app.command()(operations.drain)
+app.command()(operations.gc)
 _LEFT_RUNNING = 130
 
 OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the API's page in the browser.")]
@@ -91,6 +95,12 @@ def train(  # noqa: PLR0917  # typer takes options as parameters
             help="Begin from the weights of this job (id, its beginning, or last), or of a checkpoint.",
         ),
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Send a signed message there when the job ends, pauses or raises an alarm."
+        ),
+    ] = None,
     watching: Annotated[bool, typer.Option("--watch", help="Show progress until the job is over.")] = False,  # noqa: FBT002
     url: Url = None,
     key: Key = None,
@@ -110,7 +120,14 @@ def train(  # noqa: PLR0917  # typer takes options as parameters
         for rejection in dataset.rejected:
             say(f"  {rejection.name}: {rejection.reason}")
         job = client.create_job(
-            JobIn(dataset_id=dataset.id, name=title, priority=priority, config=config, init_from=begin)
+            JobIn(
+                dataset_id=dataset.id,
+                name=title,
+                priority=priority,
+                config=config,
+                init_from=begin,
+                webhook=Webhook(url=webhook) if webhook is not None else None,
+            )
         )
         say(f"Job {job.id}")
         if watching:
@@ -144,6 +161,22 @@ def watch(job: Job, url: Url = None, key: Key = None, data: Data = None) -> None
     """Show a job's progress until it is over."""
     with connect(url, key, data) as client:
         _watch(client, find_job(client, job))
+
+
+@app.command()
+def logs(
+    job: Job,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job is over.")] = False,
+    tail: Annotated[int | None, typer.Option(min=1, max=100_000, help="Only the last so many lines.")] = None,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """Print what a job's training printed; of a long log the middle is cut."""
+    with connect(url, key, data) as client:
+        for line in printed(client, find_job(client, job).id, follow=follow, tail=tail):
+            typer.echo(line)
 
 
 @app.command()

@@ -31,6 +31,7 @@ from core.schemas.jobs import (
     WorkerOut,
 )  # fmt: skip
 from core.schemas.pages import Page
+from core.schemas.webhooks import DeliveryOut, WebhookSecretOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 Item = TypeVar("Item", bound=BaseModel)
+Told = TypeVar("Told", EventOut, LogOut)
 _LONGEST_PAUSE_S = 10.0
 
 
@@ -141,6 +143,22 @@ class Client:
         body = asked.model_dump(mode="json", exclude_unset=True)
         return JobOut.model_validate(self._json("POST", f"/v1/jobs/{job_id}/extend", json=body))
 
+    def deliveries(self, job_id: UUID) -> Iterator[DeliveryOut]:
+        """What became of the events that a job's webhook asks for, the newest first."""
+        return self._pages(f"/v1/jobs/{job_id}/deliveries", DeliveryOut)
+
+    def redeliver(self, delivery_id: UUID) -> DeliveryOut:
+        """Send a webhook now, under its old id; also one that was delivered or given up."""
+        return DeliveryOut.model_validate(self._json("POST", f"/v1/deliveries/{delivery_id}/redeliver"))
+
+    def webhook_secret(self) -> WebhookSecretOut:
+        """What webhooks are signed with; needs a key with the scope admin."""
+        return WebhookSecretOut.model_validate(self._json("GET", "/v1/webhook-secret"))
+
+    def rotate_webhook_secret(self) -> WebhookSecretOut:
+        """A new secret; the one before signs beside it for a while. Needs a key with the scope admin."""
+        return WebhookSecretOut.model_validate(self._json("POST", "/v1/webhook-secret/rotate"))
+
     def events(self, job_id: UUID, *, after: int = 0) -> Iterator[EventOut]:
         """What has happened to a job, from the event after the given number on."""
         return self._pages(f"/v1/jobs/{job_id}/events", EventOut, after=after)
@@ -153,23 +171,11 @@ class Client:
             after: the number of the last event already seen.
             patience_s: how long the service may be away before the error is raised.
         """
-        away_since: float | None = None
-        pause_s = 0.25
-        while True:
-            try:
-                for event in self._stream_events(job_id, after=after):
-                    after, away_since, pause_s = event.seq, None, 0.25
-                    yield event
-                if self.job(job_id).status.final:
-                    # An event between the stream's end and this answer is not lost.
-                    yield from self.events(job_id, after=after)
-                    return
-            except InfrastructureError:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > patience_s:
-                    raise
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        return self._follow("events", EventOut, job_id, after=after, patience_s=patience_s)
+
+    def follow_logs(self, job_id: UUID, *, after: int = 0, patience_s: float = 60) -> Iterator[LogOut]:
+        """Log lines as they are printed; as `follow_events`."""
+        return self._follow("logs", LogOut, job_id, after=after, patience_s=patience_s)
 
     def metrics(self, job_id: UUID) -> list[Point]:
         """The curve: a point a snapshot and protocol."""
@@ -191,8 +197,9 @@ class Client:
     def losses(self, job_id: UUID) -> list[LossOut]:
         return list(self._pages(f"/v1/jobs/{job_id}/losses", LossOut))
 
-    def logs(self, job_id: UUID) -> Iterator[LogOut]:
-        return self._pages(f"/v1/jobs/{job_id}/logs", LogOut)
+    def logs(self, job_id: UUID, *, after: int = 0, tail: int | None = None) -> Iterator[LogOut]:
+        """Log lines from the one after the given number on, or the last so many."""
+        return self._pages(f"/v1/jobs/{job_id}/logs", LogOut, after=after, tail=tail, limit=1000)
 
     # Files
 
@@ -250,11 +257,32 @@ class Client:
 
     # How
 
-    def _stream_events(self, job_id: UUID, *, after: int) -> Iterator[EventOut]:
+    def _follow(
+        self, what: str, item: type[Told], job_id: UUID, *, after: int, patience_s: float
+    ) -> Iterator[Told]:
+        away_since: float | None = None
+        pause_s = 0.25
+        while True:
+            try:
+                for told in self._stream(what, item, job_id, after=after):
+                    after, away_since, pause_s = told.seq, None, 0.25
+                    yield told
+                if self.job(job_id).status.final:
+                    # What came between the stream's end and this answer is not lost.
+                    yield from self._pages(f"/v1/jobs/{job_id}/{what}", item, after=after)
+                    return
+            except InfrastructureError:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > patience_s:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _stream(self, what: str, item: type[Told], job_id: UUID, *, after: int) -> Iterator[Told]:
         headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
-        with self._request("GET", f"/v1/jobs/{job_id}/events/stream", headers=headers) as response:
+        with self._request("GET", f"/v1/jobs/{job_id}/{what}/stream", headers=headers) as response:
             for event in parse(response.iter_lines()):
-                yield EventOut.model_validate_json(event.data)
+                yield item.model_validate_json(event.data)
 
     def _pages(self, path: str, item: type[Item], **query: Any) -> Iterator[Item]:
         given = {name: value for name, value in query.items() if value is not None}

@@ -11,6 +11,7 @@ Postgres holds the queue; losing, doubling or delaying a message is harmless. Wh
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
 
@@ -20,6 +21,15 @@ from kombu.exceptions import OperationalError
 from core.settings import settings
 
 logger = logging.getLogger(__name__)
+
+# The queue of each task, which is that of the kind of worker that takes it.
+QUEUES = {
+    "train": "train",
+    "metrics": "metrics",
+    "sweep": "control",
+    "deliver_webhooks": "chores",
+    "collect_garbage": "chores",
+}
 
 VISIBILITY_TIMEOUT_S = 43_200
 
@@ -43,29 +53,36 @@ def celery_app() -> Celery:
         visibility_timeout=VISIBILITY_TIMEOUT_S,
         task_ignore_result=True,
         task_default_queue="control",
-        task_routes={f"worker.tasks.{name}": {"queue": name} for name in ("train", "metrics")},
+        task_routes={f"worker.tasks.{task}": {"queue": queue} for task, queue in QUEUES.items()},
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         enable_utc=True,
         timezone="UTC",
         beat_schedule={
-            # A sweep that nobody took before the next one is due is of no use.
-            "sweep": {
-                "task": "worker.tasks.sweep",
-                "schedule": settings().sweep_s,
-                "options": {"expires": settings().sweep_s, "queue": "control"},
-            }
+            "sweep": _every(settings().sweep_s, "sweep"),
+            "deliver_webhooks": _every(settings().webhook_poll_s, "deliver_webhooks"),
+            # Due when beat starts, else a stack that runs for less than that would never come to it.
+            "collect_garbage": {
+                **_every(settings().garbage_every_s, "collect_garbage"),
+                "last_run_at": datetime.fromtimestamp(0, tz=UTC),
+            },
         },
         imports=("worker.tasks",),
     )
     return app
 
 
-def wake(kind: Literal["train", "metrics"], *, times: int = 1) -> None:
-    """Hint to the workers that something is queued. Never fails: the sweep replaces hints that got lost.
+def _every(period_s: float, task: str) -> dict[str, Any]:
+    """An entry of beat's schedule. What nobody took before the next one is due is of no use: it expires."""
+    options = {"expires": period_s, "queue": QUEUES[task]}
+    return {"task": f"worker.tasks.{task}", "schedule": period_s, "options": options}
+
+
+def wake(task: Literal["train", "metrics", "deliver_webhooks", "collect_garbage"], *, times: int = 1) -> None:
+    """Hint to the workers that something is queued. Never fails: beat and the sweep replace hints that got lost.
 
     Args:
-        kind: which queue has work.
+        task: which of the workers' tasks has work.
         times: how many workers to wake.
     """
     policy: dict[str, Any] = {
@@ -74,8 +91,12 @@ def wake(kind: Literal["train", "metrics"], *, times: int = 1) -> None:
         "interval_step": 0.1,
         "interval_max": 0.1,
     }
+    options: dict[str, Any] = {"queue": QUEUES[task], "retry": True, "retry_policy": policy}
+    if task == "deliver_webhooks":
+        # One comes with every event, and beat repeats it: no heap of them waits for a worker that is away.
+        options["expires"] = settings().webhook_poll_s
     try:
         for _ in range(times):
-            celery_app().send_task(f"worker.tasks.{kind}", queue=kind, retry=True, retry_policy=policy)
+            celery_app().send_task(f"worker.tasks.{task}", **options)
     except OperationalError as error:
-        logger.warning("The broker took no %s hint (the sweep sends it again): %s", kind, error)
+        logger.warning("The broker took no %s hint (it is sent again later): %s", task, error)

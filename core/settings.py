@@ -60,6 +60,13 @@ class Settings(BaseSettings):
     )
     stream_heartbeat_s: float = Field(15, description="A silent stream gets a comment this often")
 
+    log_chunk_lines: int = Field(
+        1_000, ge=1, description="Lines of a job's log in the database before they leave for the store"
+    )
+    max_log_lines: int = Field(
+        20_000, ge=2, description="Of one job, in the store; what exceeds them is cut from the middle"
+    )
+
     lease_s: float = 60
     heartbeat_s: float = 10
     sweep_s: float = 5
@@ -67,19 +74,41 @@ class Settings(BaseSettings):
     stop_s: float = Field(20, description="How long a child may take to save after SIGTERM")
     kill_s: float = Field(5, description="How long a cancelled child may take to end after SIGTERM")
     retry_pause_s: float = Field(
-        10, description="Before a job is tried again whose surroundings failed; doubled each time"
+        10,
+        description="Before a job or an evaluation is tried again whose surroundings failed; doubled each time",
+    )
+    webhook_poll_s: float = Field(5, description="How often the chores worker is told to look for webhooks")
+    webhook_timeout_s: float = Field(10, description="Of one attempt, from the name's lookup to the answer")
+    webhook_retries_s: tuple[float, ...] = Field(
+        (5, 30, 120, 600, 3_600, 21_600, 86_400),
+        min_length=1,
+        description="Pauses after failed attempts; a failure after the last one is final",
+    )
+    webhook_concurrency: int = Field(32, ge=1, description="Webhooks that a chores worker sends at once")
+    webhooks_per_tenant: int = Field(4, ge=1, description="Webhooks of one tenant that are under way at once")
+    webhook_rotation_s: float = Field(
+        86_400, description="How long a secret goes on signing beside a new one"
+    )
+    webhook_private_addresses: bool = Field(
+        False,
+        description="Whether webhooks may go to this machine and its network, which is for one user alone",
+    )
+    garbage_every_s: float = Field(3600, description="How often garbage is collected")
+    garbage_grace_s: float = Field(
+        86_400,
+        description="Younger files without a row stay; longer than an upload, and than anybody keeps a lease",
+    )
+    garbage_limit: int = Field(
+        1_000, ge=1, description="Things of one kind that a run removes; then other chores have their turn"
     )
     max_infrastructure_failures: int = 5
     max_evaluation_attempts: int = 3
-    max_running_jobs: int = Field(0, ge=0, description="Of one tenant at a time; 0: any number")
-    max_queued_jobs: int = Field(10_000, ge=0, description="Of one tenant that may wait; 0: any number")
-    evaluation_pause_s: float = Field(
-        10, ge=0, description="Before an evaluation's second try; twice as long before each further one"
-    )
     train_module: str = Field(
         "worker.train_process", description="Started as the training child; speaks as worker.child says"
     )
     evaluate_module: str = Field("worker.evaluate_process", description="As train_module, of an evaluation")
+    max_running_jobs: int = Field(0, ge=0, description="Of one tenant at a time; 0: any number")
+    max_queued_jobs: int = Field(10_000, ge=0, description="Of one tenant that may wait; 0: any number")
     device: str = Field("cpu", description="Of this worker: cpu or cuda:<index>")
     worker_name: str = Field("", description="Unique among live workers; by default kind and host name")
     cuda_visible_devices: str | None = Field(None, validation_alias="CUDA_VISIBLE_DEVICES")

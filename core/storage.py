@@ -12,10 +12,10 @@ import os
 import shutil
 import time
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from core.errors import InfrastructureError, StoreFull, StoreUnavailable
@@ -49,6 +49,14 @@ _RETRIES: Any = {
 _PARTS_AT_ONCE = 4
 
 
+class Entry(NamedTuple):
+    """An artifact as a listing has it; modified_at is by the clock of the store."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
 class Store(Protocol):
     """What the service asks of a store.
 
@@ -69,6 +77,12 @@ class Store(Protocol):
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Every key under a prefix folder."""
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Every artifact under a prefix folder, with its size and age."""
+
+    def unfinished(self) -> Iterator[Entry]:
+        """What puts left half written that were killed, or are under way; `delete` takes the keys."""
 
     def check(self) -> None:
         """Raise when a put would fail now."""
@@ -125,7 +139,7 @@ class LocalStore:
         except OSError as error:
             raise as_disk_error(error, self._root) from error
         for folder in path.parents:
-            if folder == self._root:
+            if folder in (self._root, self._incoming):
                 break
             try:
                 folder.rmdir()
@@ -133,9 +147,29 @@ class LocalStore:
                 break
 
     def keys(self, prefix: str) -> Iterator[str]:
-        for path in sorted(self._path(prefix).rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                yield path.relative_to(self._root).as_posix()
+        for entry in self.entries(prefix):
+            yield entry.key
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        # Folders and files may go while this walks.
+        for folder, folders, names in os.walk(self._path(prefix)):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith(".") and (entry := self._entry(Path(folder) / name)):
+                    yield entry
+
+    def unfinished(self) -> Iterator[Entry]:
+        for path in self._incoming.glob("*"):
+            if entry := self._entry(path):
+                yield entry
+
+    def _entry(self, path: Path) -> Entry | None:
+        try:
+            facts = path.stat()
+        except FileNotFoundError:
+            return None
+        modified_at = datetime.fromtimestamp(facts.st_mtime, tz=UTC)
+        return Entry(path.relative_to(self._root).as_posix(), facts.st_size, modified_at)
 
     def check(self) -> None:
         try:
@@ -217,11 +251,20 @@ class ObjectStore:
             raise self._failed(error) from error
 
     def keys(self, prefix: str) -> Iterator[str]:
+        for entry in self.entries(prefix):
+            yield entry.key
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
         try:
             for batch in self._obstore.list(self._store, prefix=prefix):
-                yield from (entry["path"] for entry in batch)
+                for found in batch:
+                    yield Entry(found["path"], found["size"], found["last_modified"])
         except (self._obstore.exceptions.BaseError, OSError) as error:
             raise self._failed(error) from error
+
+    def unfinished(self) -> Iterator[Entry]:
+        # Parts of uploads that never ended cannot be listed here: a lifecycle rule of the bucket ends them.
+        return iter(())
 
     def check(self) -> None:
         try:

@@ -3,8 +3,11 @@
 from core.datasets.tables import Dataset, DatasetImage
 from core.db import Base
 from core.evaluations.tables import Evaluation
+from core.garbage.tables import Service
 from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
 from core.keys import ApiKey, Tenant
+from core.logs.tables import LogChunk
+from core.webhooks.tables import WebhookDelivery, WebhookSecret
 
 __all__ = [
     "ApiKey",
@@ -15,9 +18,13 @@ __all__ = [
     "Evaluation",
     "Job",
     "JobEvent",
+    "LogChunk",
     "LogLine",
     "Loss",
     "Sample",
+    "Service",
     "Tenant",
+    "WebhookDelivery",
+    "WebhookSecret",
     "Worker",
 ]

@@ -1,7 +1,7 @@
-"""The entry of every Celery process: `python -P -m worker.app train|metrics|control|beat`.
+"""The entry of every Celery process: `python -P -m worker.app train|metrics|control|chores|beat`.
 
 A train or metrics worker is a parent (takes hints, beats its heart) with one pool child, which supervises the
-child process that computes. Control runs the sweep; beat only says when.
+child process that computes. Control runs the sweep, chores what may take longer; beat only says when.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ def _tell_pool_children(**_: Any) -> None:
 def main() -> None:
     """Run one Celery process until SIGTERM."""
     parser = argparse.ArgumentParser(prog="worker.app", description=__doc__)
-    parser.add_argument("kind", choices=("train", "metrics", "control", "beat"))
+    parser.add_argument("kind", choices=("train", "metrics", "control", "chores", "beat"))
     kind = parser.parse_args().kind
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # It would write the addresses of webhooks, which may hold secrets.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     settings().data_dir.mkdir(parents=True, exist_ok=True)
     app = celery_app()
     # Celery's command line would read BROKER_URL itself, and take the form of it that redis-py wants.
@@ -47,11 +49,12 @@ def main() -> None:
         # The plain scheduler keeps its times in memory; there is no file that a kill could tear.
         arguments += ["beat", "--scheduler", "celery.beat:Scheduler", "--pidfile="]
     else:
-        pool = "solo" if kind == "control" else "prefork"
+        supervises = kind in ("train", "metrics")
+        pool = "prefork" if supervises else "solo"
         arguments += ["worker", "--queues", kind, "--pool", pool, "--concurrency", "1"]
         arguments += ["--hostname", f"{worker_name(kind)}@%h"]
         arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        if kind != "control":
+        if supervises:
             Heartbeat.kind = kind
             app.steps["consumer"].add(Heartbeat)
     app.start([*arguments, "--loglevel", "INFO" if kind in ("train", "metrics") else "WARNING"])

@@ -6,13 +6,10 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError
-
-from core.db import sessions
 from core.errors import StoreUnavailable
 from core.files import sha256_of
-from core.jobs.records import StoredFile, nameless
-from core.storage import remove, store
+from core.jobs.records import StoredFile
+from core.storage import store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,14 +36,3 @@ def put(source: Path, *, key: str) -> StoredFile:
             time.sleep(2 ** (tried - 1))
     source.unlink()
     return file
-
-
-def clear(keys: list[str]) -> None:
-    """Delete those of some files that no row names; where nobody can say which, all stay."""
-    try:
-        with sessions()() as session:
-            found = nameless(session, keys)
-    except DBAPIError as error:
-        logger.warning("Nobody can say which of %s have rows, so they stay: %s", keys, error)
-    else:
-        remove(found, store=store())

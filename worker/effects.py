@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from core.broker import wake
+from core.errors import InfrastructureError
 from core.evaluations import service as evaluations
+from core.garbage.names import clear
 from core.jobs import records
+from core.jobs.lease import fenced
+from core.jobs.retention import KEPT_STATES
+from core.logs.shipping import ship_tail, tail_length
 from core.schemas.ticks import (
     FactsTick,
     PreparingTick,
@@ -18,8 +23,9 @@ from core.schemas.ticks import (
     Tick,
     WarningTick,
 )
+from core.settings import settings
 from core.storage import remove, store
-from worker.artifacts import clear, put
+from worker.artifacts import put
 from worker.supervisor import write
 
 if TYPE_CHECKING:
@@ -34,8 +40,6 @@ if TYPE_CHECKING:
     from core.schemas.training import SlaeganConfig
 
 logger = logging.getLogger(__name__)
-KEPT_STATES = 2
-MAX_LOG_LINES = 5_000
 
 
 class TrainingEffects:
@@ -54,7 +58,7 @@ class TrainingEffects:
         self._attempt = attempt
         self._config, self._protocol = config, protocol
         self._work_dir = work_dir
-        self._lines_left = MAX_LOG_LINES
+        self._ship_at = settings().log_chunk_lines
 
     def carry_out(self, ticks: list[Tick], log: list[str]) -> None:
         """Carry out what the child said since the last call, in its order."""
@@ -78,7 +82,7 @@ class TrainingEffects:
                 case WarningTick():
                     remove(write(records.record_warning, self._attempt, tick), store=store())
         self._record(progress)
-        if (prepared or log) and self._lines_left > 0:
+        if prepared or log:
             self._record_log(prepared + log)
 
     def _record(self, progress: list[ProgressTick]) -> None:
@@ -97,11 +101,40 @@ class TrainingEffects:
         )
 
     def _record_log(self, log: list[str]) -> None:
-        kept = log[: self._lines_left]
-        self._lines_left -= len(kept)
-        if self._lines_left == 0:
-            kept.append(f"… the log of this attempt is cut after {MAX_LOG_LINES} lines")
-        write(records.record_log, self._attempt, kept)
+        def rows(session: Session) -> int:
+            last = records.record_log(session, self._attempt, log)
+            return tail_length(session, self._attempt.job_id, log_seq=last)
+
+        waiting = write(rows)
+        if waiting >= self._ship_at:
+            # A store that takes nothing is asked again when as much has come once more.
+            taken = self.ship_log(at_least=settings().log_chunk_lines)
+            self._ship_at = settings().log_chunk_lines + (0 if taken else waiting)
+
+    def ship_log(self, *, at_least: int = 1) -> bool:
+        """Move the log's tail to the store. Raises LeaseLost.
+
+        Args:
+            at_least: so many lines make a chunk; fewer stay in the database.
+
+        Returns:
+            Whether the store took it. If not, the lines stay in the database, to be read and to be moved later: by
+            this attempt, the next, or the garbage collection once the job is over.
+        """
+        try:
+            ship_tail(
+                self._attempt.job_id,
+                run=self._attempt.run,
+                attempt=self._attempt.number,
+                hold=lambda session: fenced(session, self._attempt),
+                transact=write,
+                folder=self._work_dir,
+                at_least=at_least,
+            )
+        except (InfrastructureError, OSError) as error:
+            logger.warning("The log of job %s stays in the database: %s", self._attempt.job_id, error)
+            return False
+        return True
 
     def _keep_state(self, tick: StateTick) -> None:
         file = self._put(tick.state, kind="state", images_seen=tick.images_seen)

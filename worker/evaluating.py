@@ -9,17 +9,17 @@ from uuid import uuid4
 
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
-from core.db import sessions
 from core.errors import InfrastructureError, LeaseLost, SlaeganError, from_code
 from core.evaluations import service
 from core.files import sha256_of
+from core.garbage.names import clear
 from core.jobs import lease
 from core.jobs.workers import drain_of
 from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
 from core.storage import as_disk_error, remove, store
-from worker.artifacts import clear, put
+from worker.artifacts import put
 from worker.process import Child
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
 from worker.training import scratch
@@ -131,7 +131,7 @@ def _lose(claim: Claim, error: SlaeganError) -> None:
         claim,
         error,
         max_attempts=settings().max_evaluation_attempts,
-        pause_s=settings().evaluation_pause_s,
+        pause_s=settings().retry_pause_s,
     )
 
 
@@ -147,8 +147,7 @@ def _end(
 
 def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:
     cache_dir = settings().data_dir.absolute() / "cache"
-    with sessions()() as session:
-        every = DatasetFiles.of(session, claim.dataset_id)
+    every = write(DatasetFiles.of, claim.dataset_id)
     config = SlaeganConfig.model_validate(claim.config)
     files, held_out = split(every, share=config.held_out)
     generator = work_dir / "generator.safetensors"

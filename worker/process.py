@@ -55,7 +55,7 @@ class Child:
         os.close(ticks_in)
         assert self._process.stdout is not None
         self._ticks = _Lines(os.fdopen(ticks_out, "rb"))
-        self._log = _Lines(self._process.stdout)
+        self._log = _LogLines(self._process.stdout)
         self._selector = selectors.DefaultSelector()
         for lines in (self._ticks, self._log):
             self._selector.register(lines.pipe, selectors.EVENT_READ, lines)
@@ -119,6 +119,18 @@ class _Lines:
     def take(self) -> list[bytes]:
         *complete, self._buffer = self._buffer.split(b"\n")
         return complete
+
+
+class _LogLines(_Lines):
+    """Lines for people: a last one that the child's end cut off counts too, and an endless one takes no memory."""
+
+    def fill(self) -> bool:
+        more = super().fill()
+        line_begins = self._buffer.rfind(b"\n") + 1
+        self._buffer = self._buffer[: line_begins + 4 * LOG_LINE_CHARS]  # A character has four bytes at most.
+        if not more and self._buffer[line_begins:]:
+            self._buffer += b"\n"
+        return more
 
 
 def _visible_device() -> str:

@@ -100,7 +100,7 @@ class LeaseKeeper:
 def write(
     work: Callable[Concatenate[Session, Arguments], Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result:
-    """Do a transaction, again and again while the database is away, but no longer than a lease lives.
+    """Do a transaction, reading ones too, again and again while the database is away, no longer than a lease lives.
 
     Everything written is fenced or has a unique key, so that a commit whose answer was lost may be repeated; at worst
     an event or a log line stands twice.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import anyio
 from celery import shared_task
 
 from core.broker import wake
 from core.db import sessions
 from core.evaluations import service as evaluations
+from core.garbage.collect import collect
+from core.garbage.report import Bounds
 from core.jobs.claim import claim as claim_job
 from core.jobs.sweep import sweep as sweep_queue
 from core.settings import settings
+from core.webhooks.deliver import deliver_due
 from worker import stopping
 from worker.evaluating import evaluate
 from worker.heartbeat import worker_name
@@ -59,3 +63,19 @@ def sweep() -> None:
         )
     wake("train", times=hints.train)
     wake("metrics", times=hints.metrics)
+
+
+@shared_task(name="worker.tasks.deliver_webhooks")  # type: ignore[untyped-decorator]
+def deliver_webhooks() -> None:
+    """Send what is due of the outbox; a run is short, so that other chores get their turn."""
+    if not anyio.run(deliver_due):
+        wake("deliver_webhooks")
+
+
+@shared_task(name="worker.tasks.collect_garbage")  # type: ignore[untyped-decorator]
+def collect_garbage() -> None:
+    """Remove what nobody needs; where there is more of it than one run takes, ask for another."""
+    bounds = Bounds(grace_s=settings().garbage_grace_s, limit=settings().garbage_limit)
+    report = collect(bounds, data_dir=settings().data_dir.absolute())
+    if report.more and not report.problems:
+        wake("collect_garbage")

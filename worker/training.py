@@ -6,9 +6,10 @@ import logging
 import shutil
 from typing import TYPE_CHECKING
 
+from sqlalchemy.orm import Session
+
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
-from core.db import sessions
 from core.errors import DataFailed, LeaseLost, SlaeganError, StoreUnavailable
 from core.files import sha256_of
 from core.jobs import lease, records
@@ -22,13 +23,11 @@ from core.version import commit
 from worker import outcome
 from worker.effects import TrainingEffects
 from worker.process import Child
-from worker.supervisor import LeaseKeeper, supervise, write
+from worker.supervisor import Ending, LeaseKeeper, supervise, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from sqlalchemy.orm import Session
 
     from core.jobs.lease import Attempt
     from worker.stopping import Flag
@@ -73,8 +72,7 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         shutil.rmtree(work_dir, ignore_errors=True)
         work_dir.mkdir(parents=True)
         config = SlaeganConfig.model_validate(attempt.config)
-        with sessions()() as session:
-            every = DatasetFiles.of(session, attempt.dataset_id)
+        every = write(DatasetFiles.of, attempt.dataset_id)
         files, held_out = split(every, share=config.held_out)
         protocol = planned_protocol(
             config, image_count=files.count, held_out=0 if held_out is None else held_out.count
@@ -87,6 +85,9 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
             ending = supervise(child, effects=effects, keeper=keeper, stop=stop)
         finally:
             child.close()
+        # A worker that must go has little time: the next attempt moves the log.
+        if ending not in {Ending.STOPPED, Ending.DRAINED}:
+            effects.ship_log()
         outcome.conclude(attempt, child, ending, memory_ran_out=outcome.oom_kills() > kills_before)
     except LeaseLost:
         raise
@@ -128,8 +129,7 @@ def _resume(attempt: Attempt, *, work_dir: Path) -> Path | None:
         StoreUnavailable: the store gives none of them.
     """
     target = work_dir / "resume.state"
-    with sessions()() as session:
-        states = records.latest_states(session, attempt.job_id, run=attempt.run)
+    states = write(records.latest_states, attempt.job_id, run=attempt.run)
     away = None
     for state in states:
         try:
@@ -153,8 +153,7 @@ def _init_from(attempt: Attempt, *, work_dir: Path) -> Path | None:
     """Fetch the checkpoint to begin from, where the job names one."""
     if attempt.init_from is None:
         return None
-    with sessions()() as session:
-        checkpoint = session.get_one(Checkpoint, attempt.init_from)
+    checkpoint = write(Session.get_one, Checkpoint, attempt.init_from)
     target = work_dir / "init.checkpoint"
     store().fetch(checkpoint.storage_key, target)
     if sha256_of(target) != checkpoint.sha256:

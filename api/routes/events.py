@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from api.deps import BEARER, After, Cursor, Database, Tenant, position
-from api.feed import Feed, as_event
+from api.feed import Feed
+from api.sources import as_event
+from api.streams import event_stream
 from core.db import sessions
 from core.jobs import queries
 from core.schemas.jobs import EventOut, Status
 from core.schemas.pages import Page
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["events"], dependencies=[BEARER])
 
@@ -56,19 +54,8 @@ async def stream_events(
     """Replays what came after `Last-Event-ID`, then follows the job; ends when the job is over."""
     if await run_in_threadpool(_has_all, job_id, tenant=tenant, after=last_event_id):
         return Response(status_code=204)
-    feed: Feed = request.app.state.feed
-    # X-Accel-Buffering: nginx would hold events back.
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    body = _encoded(feed, job_id, after=last_event_id)
-    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
-
-
-async def _encoded(feed: Feed, job_id: UUID, *, after: int) -> AsyncIterator[bytes]:
-    async for event in feed.follow(job_id, after=after):
-        if event is None:
-            yield KEEPALIVE_COMMENT
-        else:
-            yield format_sse_event(data_str=event.model_dump_json(), event=event.type, id=str(event.seq))
+    feed: Feed[EventOut] = request.app.state.feed
+    return event_stream(feed, job_id, after=last_event_id)
 
 
 def _has_all(job_id: UUID, *, tenant: UUID, after: int) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import PlainTextResponse
+from fastapi import APIRouter, Query, Response
 
-from api.deps import BEARER, After, Cursor, Database, Limit, Reading, Run, Tenant, answer, position
+from api.deps import BEARER, Cursor, Database, Limit, Reading, Run, Tenant, answer
 from core.broker import wake
 from core.datasets import service as datasets
 from core.datasets.files import DatasetFiles
@@ -16,16 +15,19 @@ from core.datasets.held_out import split
 from core.jobs import queries, requests, service
 from core.jobs.tables import Job
 from core.metrics import protocol
-from core.schemas.jobs import ExtendIn, JobIn, JobOut, LogOut, LossOut, Point, RetryIn, Status
+from core.schemas.jobs import ExtendIn, JobIn, JobOut, LossOut, Point, RetryIn, Status
 from core.schemas.pages import Page
 from core.schemas.training import SlaeganConfig
 from core.settings import settings
+from core.webhooks.addresses import check_url
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[BEARER])
 
 
 @router.post("", status_code=201, summary="Submit a training")
 def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
+    if body.webhook is not None:
+        check_url(body.webhook.url, private=settings().webhook_private_addresses)
     datasets.hold(database, tenant_id=tenant, dataset_id=body.dataset_id)
     split(
         DatasetFiles.of(database, body.dataset_id), share=body.config.held_out
@@ -46,6 +48,7 @@ def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
         max_queue_s=body.max_queue_s,
         max_run_s=body.max_run_s,
         max_queued=settings().max_queued_jobs,
+        webhook=body.webhook,
     )
     return _queued(database, job)
 
@@ -152,26 +155,3 @@ def get_curve(job_id: UUID, tenant: Tenant, database: Database) -> Response:
     copy_limit = SlaeganConfig.model_validate(job.config).alarms.copy_rate
     picture = draw(points, title=job.name or f"job {job.id}", copy_limit=copy_limit)
     return Response(picture, media_type="image/png")
-
-
-@router.get(
-    "/{job_id}/logs",
-    summary="What the training printed; kept after its worker is gone",
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-    response_model=Page[LogOut],
-)
-def list_logs(
-    job_id: UUID,
-    tenant: Tenant,
-    database: Database,
-    after: After = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-    cursor: Cursor = None,
-    accept: Annotated[str, Header()] = "application/json",
-) -> Page[LogOut] | PlainTextResponse:
-    """The page's next_cursor leads on, or the last line's `seq` as `after`. `Accept: text/plain` gives bare lines."""
-    rows = queries.logs(database, tenant_id=tenant, job_id=job_id, after=position(cursor, after), limit=limit)
-    if accept.startswith("text/plain"):
-        return PlainTextResponse("".join(f"{row.line}\n" for row in rows))
-    items = [LogOut.model_validate(row, from_attributes=True) for row in rows]
-    return Page(items=items, next_cursor=str(items[-1].seq) if len(items) == limit else None)

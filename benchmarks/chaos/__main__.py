@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.chaos import plan
+from benchmarks.chaos import garbage, plan
 from benchmarks.chaos.cycle import Cycle
 from benchmarks.chaos.ledger import Ledger, total
 from benchmarks.chaos.plan import METRICS_FAULTS, OTHER_FAULTS, REAL, STORE_FAULTS, WORKER_FAULTS
@@ -66,10 +66,10 @@ def _run(
     """Run cycles on one stack, until all are done or one was violated: the next one then gets a fresh stack.
 
     Returns:
-        The cycles that are still to be run, and what was left of the stack when it had stopped.
+        The cycles that are still to be run, and what was left: files without a row, processes after the stop.
     """
     remaining = list(todo)
-    references = References(folder / "reference.json")
+    references = References(folder)
     with running(folder) as rig:
         _say(f"the stack runs, its logs are in {rig.services.folder}")
         if not rig.store_is_small:
@@ -84,7 +84,10 @@ def _run(
             ledger.add(outcome)
             if outcome["violations"]:
                 break
-    left = [f"{process} is left after the stop" for process in _after_stop(rig)]
+        left = garbage.left(rig)
+    left += [f"{process} is left after the stop" for process in _after_stop(rig)]
+    for text in left:
+        _say(f"VIOLATED: {text}")
     return remaining, left
 
 

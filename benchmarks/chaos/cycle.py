@@ -96,13 +96,21 @@ class Cycle:
     def run(self) -> dict[str, Any]:
         """Run it to its end and check everything; what is kept of it, for the ledger."""
         began = time.monotonic()
-        self.rig.services.until(self.rig.services.is_ready, "the API is ready", timeout_s=60)
-        for submission in self.plan.submissions:
-            self._expect(submission)
-        self._go(began)
-        self._calm_down()
-        stories = self.rig.database.stories(self.plan.cycle)
-        outcome = judge.judge(self, stories)
+        outcome = judge.nothing()
+        try:
+            self.rig.services.until(self.rig.services.is_ready, "the API is ready", timeout_s=60)
+            for submission in self.plan.submissions:
+                self._expect(submission)
+            self._go(began)
+            self._calm_down()
+            self.rig.services.until(
+                lambda: not self.rig.database.has_open_webhooks(self.plan.cycle),
+                "webhooks arrive",
+                timeout_s=60,
+            )
+            outcome = judge.judge(self, self.rig.database.stories(self.plan.cycle))
+        except AssertionError as error:  # The stack did not get where it should.
+            self.violations.append(str(error).partition("\n")[0])
         return {
             "seed": self.plan.seed, "cycle": self.plan.number, "seconds": round(time.monotonic() - began, 1),
             "violations": self.violations, "faults": dict(self.struck),

@@ -17,7 +17,7 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from benchmarks.chaos.rig import LEASE_S, RESERVE_BYTES, STOP_S, SWEEP_S
+from benchmarks.chaos.rig import LEASE_S, RESERVE_BYTES, STOP_S, STORE_BYTES, SWEEP_S, resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def strike(cycle: Cycle, fault: str, target: View) -> bool:
         fault: its kind, as in benchmarks.chaos.plan.
         target: the job whose moment it is.
     """
-    if fault.removeprefix("kill_") in ("api", "beat", "control"):
+    if fault.removeprefix("kill_") in ("api", "beat", "control", "chores"):
         return _kill(cycle, fault.removeprefix("kill_"))
     if fault in _ON_WORKERS:
         strike_worker, kind = _ON_WORKERS[fault]
@@ -177,14 +177,15 @@ def _kill_database(cycle: Cycle) -> bool:
 def _fill_store(cycle: Cycle) -> bool:
     if not cycle.rig.store_is_small:
         return False
-    filler = cycle.rig.store / ".filler"
-    size = shutil.disk_usage(cycle.rig.store).free - RESERVE_BYTES // 2
-    if size <= 0:
+    # The disk shrinks to what lies on it: filling gigabytes would take the time and the memory.
+    if not resize(cycle.rig.store, shutil.disk_usage(cycle.rig.store).used + RESERVE_BYTES // 2):
         return False
-    with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
+
+    def enlarge() -> None:
+        assert resize(cycle.rig.store, STORE_BYTES), "the disk stays small"
+
     cycle.explained.add("store_full")
-    cycle.mend_later(cycle.rng.uniform(0.3, 1.5), lambda: filler.unlink(missing_ok=True))
+    cycle.mend_later(cycle.rng.uniform(0.3, 1.5), enlarge)
     return True
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.chaos.look import FINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from benchmarks.chaos.look import Row, Story
@@ -127,6 +127,31 @@ def duplicates(story: Story) -> list[str]:
         for key, count in counted.items()
         if count > 1
     ]
+
+
+def webhooks(
+    story: Story, *, wanted: Collection[str], ids: Mapping[tuple[str, int], set[str]], taken: Collection[str]
+) -> list[str]:
+    """Each wanted event has one delivery, which arrived, under one id however often it was sent.
+
+    Args:
+        story: of one job.
+        wanted: types of events.
+        ids: webhook-ids that arrived, by job and number of the event.
+        taken: webhook-ids that were answered well.
+    """
+    told = [event["seq"] for event in story.events if event["type"] in wanted]
+    rows = [row["event_seq"] for row in story.deliveries]
+    found = [] if sorted(rows) == told else [f"{story.name} has webhooks of events {rows}, not of {told}"]
+    for row in story.deliveries:
+        arrived = ids.get((str(story.job["id"]), row["event_seq"]), set())
+        if arrived != {str(row["id"])}:
+            found.append(
+                f"{story.name}: event {row['event_seq']} arrived as {sorted(arrived)}, not as {row['id']}"
+            )
+        if row["status"] != "delivered" or str(row["id"]) not in taken:
+            found.append(f"{story.name}: the webhook of event {row['event_seq']} is {row['status']}")
+    return found
 
 
 def same_curve(name: str, what: str, found: Curve, wanted: Curve) -> list[str]:

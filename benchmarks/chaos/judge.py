@@ -9,6 +9,7 @@ import httpx
 
 from benchmarks.chaos import invariants, recovery
 from benchmarks.chaos.look import FINAL
+from benchmarks.chaos.receiver import EVENTS
 from benchmarks.chaos.reference import losses_of, metrics_of
 from core.files import sha256_of
 
@@ -25,6 +26,9 @@ def judge(cycle: Cycle, stories: list[Story]) -> dict[str, Any]:
     for story in stories:
         doubled += invariants.duplicates(story)
         cycle.violations += invariants.all_of_job(story, explained=explained)
+        cycle.violations += invariants.webhooks(
+            story, wanted=EVENTS, ids=cycle.rig.receiver.ids, taken=cycle.rig.receiver.taken
+        )
     cycle.violations += lost + doubled
     cycle.violations += [text for text in missing_files(cycle, whole=True) if text not in cycle.violations]
     cycle.violations += _api_agrees(cycle, stories)
@@ -45,6 +49,14 @@ def judge(cycle: Cycle, stories: list[Story]) -> dict[str, Any]:
         "curves_compared": compared,
         "curves_equal": equal,
     }
+
+
+def nothing() -> dict[str, Any]:
+    """What is counted of a cycle whose stack did not last until it could be judged."""
+    return {
+        "ended": {}, "lost": 0, "duplicates": 0, "files_without_row": 0, "longest_recovery_s": 0.0,
+        "curves_compared": 0, "curves_equal": 0,
+    }  # fmt: skip
 
 
 def missing_files(cycle: Cycle, *, whole: bool = False) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -12,6 +15,7 @@ from client.local import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from uuid import UUID
 
 Row = dict[str, Any]
@@ -33,6 +37,8 @@ select storage_key, sha256 from samples s join jobs j on j.id = s.job_id where j
 union all
 select picture_key, picture_sha256 from evaluations v join jobs j on j.id = v.job_id
   where j.name like %(name)s and picture_key is not null
+union all
+select storage_key, sha256 from log_chunks l join jobs j on j.id = l.job_id where j.name like %(name)s
 """
 
 
@@ -62,6 +68,7 @@ class Story:
     losses: Sequence[Row] = ()
     logs: Sequence[Row] = ()
     checkpoints: Sequence[Row] = ()
+    deliveries: Sequence[Row] = ()
 
     @property
     def name(self) -> str:
@@ -74,9 +81,11 @@ class Database:
 
     Args:
         url: of the service's database.
+        store: the folder of the service's store.
     """
 
     url: str
+    store: Path
     _connection: psycopg.Connection | None = field(default=None)
 
     def views(self, cycle: str) -> list[View] | None:
@@ -99,6 +108,23 @@ class Database:
         jobs = self._rows("select * from jobs where name like %s order by name", [f"{cycle}-%"])
         return [self._story(job) for job in jobs]
 
+    def stored_keys(self) -> set[str]:
+        """The keys of all files that a row of any job names."""
+        query = """
+            select storage_key from checkpoints union all select storage_key from samples
+            union all select storage_key from log_chunks
+            union all select picture_key from evaluations where picture_key is not null
+        """
+        return {row["storage_key"] for row in self._rows(query, None)}
+
+    def has_open_webhooks(self, cycle: str) -> bool:
+        """Whether a webhook of the cycle's jobs is still on its way."""
+        query = """
+            select 1 from webhook_deliveries d join jobs j on j.id = d.job_id
+            where j.name like %s and d.status in ('pending', 'delivering') limit 1
+        """
+        return bool(self._rows(query, [f"{cycle}-%"]))
+
     def _story(self, job: Row) -> Story:
         def of(table: str, order: str) -> list[Row]:
             return self._rows(
@@ -106,18 +132,27 @@ class Database:
                 [job["id"]],
             )
 
-        logs = of("log_lines", "seq") if self._has_table("log_lines") else []
+        moved = [
+            line for chunk in of("log_chunks", "first_seq") for line in self._lines(chunk["storage_key"])
+        ]
         return Story(
             job,
             events=of("job_events", "seq"),
             evaluations=of("evaluations", "images_seen"),
             losses=of("losses", "images_seen"),
-            logs=logs,
+            logs=[*moved, *of("log_lines", "seq")],
             checkpoints=of("checkpoints", "images_seen"),
+            deliveries=of("webhook_deliveries", "event_seq"),
         )
 
-    def _has_table(self, name: str) -> bool:
-        return bool(self._rows("select to_regclass(%s) is not null as it", [name])[0]["it"])
+    def _lines(self, key: str) -> list[Row]:
+        """The log lines of a chunk in the store, as the rows that they were; none of a file that is not there."""
+        try:
+            packed = (self.store / key).read_bytes()
+        except FileNotFoundError:  # That is told as a row without a file.
+            return []
+        lines = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
+        return [line | {"at": datetime.fromisoformat(line["at"])} for line in lines]
 
     def _rows(self, query: str, parameters: Any) -> list[Row]:
         try:

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 TENANTS = ("chaos-one", "chaos-two")
 _BATCH = 4
 _EVERY = 40
+_EVALUATION = {"extractor": "vgg16", "precision": "fp32", "generated": 16, "lpips_pairs": 8}
 _CHEAP = {
     "resolution": 64, "batch": _BATCH, "evaluate_every_images": _EVERY, "evaluation_backlog": None,
-    "evaluation": {"extractor": "vgg16", "precision": "fp32", "generated": 16, "lpips_pairs": 8},
+    "evaluation": _EVALUATION,
     "stopping": {"plateau_evaluations": None, "collapse_share": None},
 }  # fmt: skip
 # The real SLAE-GAN, as small as it gets; of one seed, so that its undisturbed curve is needed once.
 REAL: dict[str, Any] = _CHEAP | {
     "width": 0.125, "precision": "fp32", "seed": 1, "total_images": 40,
-    "evaluate_every_images": 20, "checkpoint_every_images": 8,
+    "evaluate_every_images": 40, "checkpoint_every_images": 8,
+    "evaluation": {**_EVALUATION, "copies": 0},  # its evaluations cost more than all the rest
 }  # fmt: skip
 
 # When to strike: a state that some job is in.
@@ -47,7 +49,7 @@ METRICS_FAULTS = (
     "kill_metrics_worker", "kill_metrics_supervisor", "kill_evaluator", "term_metrics_worker", "freeze_metrics",
 )  # fmt: skip
 OTHER_FAULTS = (
-    "kill_api", "kill_beat", "kill_control", "flush_broker", "restart_broker", "restart_database",
+    "kill_api", "kill_beat", "kill_control", "kill_chores", "flush_broker", "restart_broker", "restart_database",
     "kill_database", "double_hints",
 )  # fmt: skip
 STORE_FAULTS = ("fill_store", "tear_state", "flip_state")

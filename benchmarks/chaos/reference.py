@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -41,11 +42,12 @@ class References:
     """Undisturbed curves: cheap ones are computed here, the real one is trained once on the stack and kept.
 
     Args:
-        path: where the real one is kept.
+        folder: where the real one is kept, by its configuration.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        config = hashlib.sha256(json.dumps(REAL, sort_keys=True).encode()).hexdigest()
+        self._path = folder / f"reference-{config[:12]}.json"
 
     def losses(self, config: dict[str, Any]) -> Curve:
         """By images seen."""

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks.chaos.look import Database
 from benchmarks.chaos.plan import TENANTS
+from benchmarks.chaos.receiver import Receiver, listening
 from benchmarks.stack import Servers, Services, own_servers
 from client.http import Client
 from core.db import migrate
@@ -30,19 +31,22 @@ LEASE_S = 4.0
 SWEEP_S = 1.0
 STOP_S = 10.0
 RESERVE_BYTES = 1024 * 1024
-STORE_BYTES = 192 * 1024 * 1024
+# At most; a tmpfs takes only what lies on it, some 100 MB for each real training.
+STORE_BYTES = 8 * 1024**3
 MARK = "SLAEGAN_CHAOS_RUN"
-NAMES = ("api", "train-0", "train-1", "metrics-0", "control", "beat")
+NAMES = ("api", "train-0", "train-1", "metrics-0", "control", "chores", "beat")
 SETTINGS = {
     "SLAEGAN_LEASE_S": f"{LEASE_S:g}", "SLAEGAN_HEARTBEAT_S": "0.5", "SLAEGAN_SWEEP_S": f"{SWEEP_S:g}",
     "SLAEGAN_POLL_S": "0.2", "SLAEGAN_STOP_S": f"{STOP_S:g}", "SLAEGAN_KILL_S": "3",
-    "SLAEGAN_EVALUATION_PAUSE_S": "0.2", "SLAEGAN_STORE_RESERVE_BYTES": str(RESERVE_BYTES),
+    "SLAEGAN_RETRY_PAUSE_S": "0.2", "SLAEGAN_STORE_RESERVE_BYTES": str(RESERVE_BYTES),
     # Faults are many here, and no job shall end because of their number.
     "SLAEGAN_MAX_INFRASTRUCTURE_FAILURES": "50", "SLAEGAN_MAX_EVALUATION_ATTEMPTS": "8",
     "SLAEGAN_TRAIN_MODULE": "benchmarks.chaos.trainer",
     "SLAEGAN_EVALUATE_MODULE": "benchmarks.chaos.evaluator",
     "SLAEGAN_DEVICE": "cpu", "SLAEGAN_THREADS": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
     "SLAEGAN_REQUESTS_PER_MINUTE": "100000",
+    "SLAEGAN_WEBHOOK_PRIVATE_ADDRESSES": "true", "SLAEGAN_WEBHOOK_POLL_S": "0.5", "SLAEGAN_WEBHOOK_TIMEOUT_S": "2",
+    "SLAEGAN_WEBHOOK_RETRIES_S": f"[{', '.join(['0.3'] * 30)}]",
 }  # fmt: skip
 
 
@@ -57,6 +61,7 @@ class Rig:
     store_is_small: bool
     names: tuple[str, ...]
     mark: str
+    receiver: Receiver
     database: Database
     keys: dict[str, str] = field(default_factory=dict)
     datasets: dict[str, UUID] = field(default_factory=dict)
@@ -115,7 +120,7 @@ def running(
         made.mkdir(parents=True)
     small = _mount(store)
     try:
-        with own_servers(folder / "data", durable=True) as servers:
+        with listening() as receiver, own_servers(folder / "data", durable=True) as servers:
             migrate(servers.database_url)
             mark = uuid4().hex
             environment = {
@@ -128,8 +133,8 @@ def running(
                 **(extra or {}),
             }
             services = Services(environment, logs, modules=dict(modules or {}))
-            database = Database(servers.database_url)
-            rig = Rig(folder, servers, services, store, small, NAMES, mark, database)
+            database = Database(servers.database_url, store)
+            rig = Rig(folder, servers, services, store, small, NAMES, mark, receiver, database)
             try:
                 services.start(*rig.names)
                 _upload(rig)
@@ -162,6 +167,12 @@ def _mount(folder: Path) -> bool:
     if os.geteuid() != 0:
         return False
     command = ["mount", "-t", "tmpfs", "-o", f"size={STORE_BYTES}", "tmpfs", str(folder)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def resize(folder: Path, size_bytes: int) -> bool:
+    """Give such a disk another size; False where more lies on it."""
+    command = ["mount", "-o", f"remount,size={size_bytes}", str(folder)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 

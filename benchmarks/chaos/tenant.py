@@ -11,6 +11,7 @@ import httpx
 
 from benchmarks.chaos.look import FINAL
 from benchmarks.chaos.plan import MOMENTS
+from benchmarks.chaos.receiver import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -43,6 +44,7 @@ class Submitter:
             "dataset_id": str(self._rig.datasets[submission.tenant]),
             "name": submission.name,
             "config": submission.config,
+            "webhook": {"url": self._rig.receiver.url, "events": EVENTS},
         }
         try:
             answer = self._rig.post(submission.tenant, "/v1/jobs", body)

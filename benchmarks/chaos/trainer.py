@@ -73,7 +73,8 @@ def train(
         if walk.finished:
             break
         if should_stop():
-            save()
+            if walk.state_at != walk.images_seen:
+                save()
             emit(StoppedTick(images_seen=walk.images_seen))
             return
         losses = walk.step()

@@ -53,6 +53,7 @@ def service_programs(*, cuda_devices: int) -> list[Program]:
         *trainers,
         _worker("worker-metrics", "metrics", device=devices[-1]),
         _worker("worker-control", "control", device="cpu"),
+        _worker("worker-chores", "chores", device="cpu"),
         Program("api", _module("api.main"), group="web"),
         Program("beat", _module("worker.app", "beat"), group="web"),
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import httpx
 from alembic.util import CommandError
@@ -19,6 +18,7 @@ from client.local.account import choose_account
 from client.local.children import child_environment
 from client.local.programs import count_cuda_devices, service_programs
 from client.local.supervisord import Supervisord
+from client.local.urls import own_urls
 from core.db import make_engine, migrate
 from core.errors import StackFailed
 from core.keys import authenticate, ensure_local_key
@@ -178,12 +178,7 @@ def _supervised(
     check_stop: Callable[[], None],
 ) -> Iterator[Stack]:
     sockets = folder.sockets()
-    urls = {
-        "DATABASE_URL": postgres.url(sockets),
-        "BROKER_URL": valkey.url(sockets),
-        "STORAGE_URL": f"file://{quote(str(folder.store))}",
-        **external,
-    }
+    urls = {**own_urls(folder, sockets=sockets), **external}
     servers = _own_servers(folder, sockets=sockets, external=external)
     programs = [*servers.values(), *services]
     environment = _environment(folder, urls=urls, place=place)
@@ -241,6 +236,8 @@ def _own_servers(folder: DataFolder, *, sockets: Path, external: Mapping[str, st
 
 def _environment(folder: DataFolder, *, urls: dict[str, str], place: Place) -> dict[str, str]:
     return {
+        # The stack serves one user, whose webhooks may well go to a program on this machine.
+        "SLAEGAN_WEBHOOK_PRIVATE_ADDRESSES": "true",
         **child_environment(),
         **urls,
         "SLAEGAN_DATA_DIR": str(folder.scratch),

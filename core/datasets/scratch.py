@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,11 +16,18 @@ from core.errors import StoreFull, StoreUnavailable
 from core.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+# A folder this old has its lock, if its process lives.
+NEW_UPLOAD_S = 60
 
 
-def _home() -> Path:
-    return settings().data_dir / "uploads"
+def _home(data_dir: Path | None = None) -> Path:
+    return (data_dir or settings().data_dir) / "uploads"
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -66,16 +74,25 @@ def require_space(folder: Path, size_bytes: int) -> None:
         )
 
 
-def clear_abandoned() -> None:
-    """Remove the folders of uploads whose process was killed; those in use are locked and stay."""
-    for folder in _home().glob("upload-*"):
+def clear_abandoned(
+    data_dir: Path | None = None, *, older_than_s: float = 0, clear: Callable[[Path], None] = _clear
+) -> None:
+    """Remove the folders of uploads whose process was killed; those in use are locked and stay.
+
+    Args:
+        data_dir: that of the settings, if not given.
+        older_than_s: 0 where no other process makes such folders now: a new one has no lock yet.
+        clear: removes one.
+    """
+    for folder in _home(data_dir).glob("upload-*"):
         try:
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             continue  # Its owner finished this very moment.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            if os.fstat(lock).st_mtime <= time.time() - older_than_s:
+                clear(folder)
         except BlockingIOError:
             continue
         finally:

@@ -12,10 +12,11 @@ from core.evaluations.tables import Evaluation
 from core.jobs.best import Evaluated
 from core.jobs.best import best as best_of
 from core.jobs.records import StoredFile
-from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Sample, Worker
+from core.jobs.tables import Checkpoint, Job, JobEvent, Loss, Sample, Worker
 from core.metrics.selection import JUDGED
 from core.pages import newest_first
 from core.schemas.jobs import METRICS, Alarm, JobOut, LossOut, PictureOut, Point, Status, WorkerOut
+from core.schemas.webhooks import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,13 +144,6 @@ def events(session: Session, *, job_id: UUID, after: int, limit: int) -> Sequenc
     """Events with a greater number, in order. The caller has checked whose job it is."""
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after)
     return session.scalars(query.order_by(JobEvent.seq).limit(limit)).all()
-
-
-def logs(session: Session, *, tenant_id: UUID, job_id: UUID, after: int, limit: int) -> Sequence[LogLine]:
-    """Log lines with a greater number, in order."""
-    get(session, tenant_id=tenant_id, job_id=job_id)
-    query = select(LogLine).where(LogLine.job_id == job_id, LogLine.seq > after)
-    return session.scalars(query.order_by(LogLine.seq).limit(limit)).all()
 
 
 def checkpoints(
@@ -307,6 +301,8 @@ def _described(job: Job, *, latest: Point | None, best: Point | None, best_reaso
         stop_reason=job.stop_reason,
         alarms=[Alarm.model_validate(alarm) for alarm in job.alarms],
         init_from=job.init_from,
+        # As it was accepted: it is not judged again.
+        webhook=Webhook.model_construct(**job.webhook) if job.webhook is not None else None,
         images_seen=job.images_seen,
         total_images=job.total_images,
         progress=min(1.0, job.images_seen / job.total_images),

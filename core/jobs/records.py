@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from core.errors import LeaseLost
 from core.evaluations.tables import Evaluation
 from core.jobs.lease import fenced, say
 from core.jobs.retention import needed_to_begin_from
@@ -162,28 +163,35 @@ def record_sample(session: Session, attempt: Attempt, file: StoredFile, *, image
     return added is not None
 
 
-def record_log(session: Session, attempt: Attempt, lines: list[str]) -> None:
-    """Append to the job's log. Raises LeaseLost."""
-    fenced(session, attempt)
-    last = (
-        session.scalar(
-            select(func.coalesce(func.max(LogLine.seq), 0)).where(LogLine.job_id == attempt.job_id)
-        )
-        or 0
-    )
+def record_log(session: Session, attempt: Attempt, lines: list[str]) -> int:
+    """Append to the job's log; the UPDATE hands out the lines' numbers.
+
+    Returns:
+        The number of the last line.
+
+    Raises:
+        LeaseLost: another attempt holds the job.
+    """
+    last = session.execute(
+        update(Job)
+        .where(Job.id == attempt.job_id, attempt.held())
+        .values(log_seq=Job.log_seq + len(lines))
+        .returning(Job.log_seq)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    if last is None:
+        raise LeaseLost(f"Attempt {attempt.number} of job {attempt.job_id} no longer holds its lease.")
     session.add_all(
-        LogLine(job_id=attempt.job_id, seq=last + n, attempt=attempt.number, line=line)
-        for n, line in enumerate(lines, start=1)
+        LogLine(job_id=attempt.job_id, seq=seq, attempt=attempt.number, line=_storable(line))
+        for seq, line in enumerate(lines, start=last - len(lines) + 1)
     )
     session.flush()
+    return last
 
 
-def nameless(session: Session, keys: list[str]) -> list[str]:
-    """Those of some keys in the store that no row names."""
-    found = set(keys)
-    for column in (Checkpoint.storage_key, Sample.storage_key, Evaluation.picture_key):
-        found.difference_update(session.scalars(select(column).where(column.in_(keys))))
-    return sorted(found)
+def _storable(line: str) -> str:
+    """A line as PostgreSQL takes it: no NUL, and nothing that is not Unicode text (lone surrogates)."""
+    return line.replace("\0", "").encode(errors="replace").decode()
 
 
 def latest_states(session: Session, job_id: UUID, *, run: int) -> list[Checkpoint]:

@@ -234,5 +234,17 @@ def _queue_again(
                 .values(run=job.run + 1)
                 .execution_options(synchronize_session=False)
             )
+        _evaluate_skipped(session, job.id, run=job.run + 1)
     advance(session, job.id, values={**_NEW_RUN, **values}, event="queued", payload=payload)
     session.refresh(job)
+
+
+def _evaluate_skipped(session: Session, job_id: UUID, *, run: int) -> None:
+    """Queue what was skipped when the run before ended, where its generator is still there."""
+    session.execute(
+        update(Evaluation)
+        .where(Evaluation.job_id == job_id, Evaluation.run == run, Evaluation.kind == "metrics")
+        .where(Evaluation.status == "skipped", Evaluation.checkpoint_id.is_not(None))
+        .values(status="queued", attempts=0, error=None, finished_at=None)
+        .execution_options(synchronize_session=False)
+    )

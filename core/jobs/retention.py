@@ -10,6 +10,9 @@ from core.evaluations.tables import PENDING, Evaluation
 from core.jobs.best import Evaluated, best_few
 from core.jobs.tables import Checkpoint, Job
 
+# Of a run that is not over: the newest, and the one before in case that one is damaged.
+KEPT_STATES = 2
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
@@ -55,8 +58,15 @@ def forget_generators(session: Session, job: Job, *, rules: RetentionConfig) -> 
 
 
 def needed_to_begin_from(session: Session, checkpoints: Sequence[Checkpoint]) -> set[UUID]:
-    """Which of some checkpoints a job that is not over begins from."""
+    """Which of some checkpoints a job that is not over begins from; the others may be deleted.
+
+    All are locked until the transaction ends: a job that is being submitted now holds its checkpoint, so it is waited
+    for and then found, and one that is submitted later does not find what was deleted.
+    """
     ids = [checkpoint.id for checkpoint in checkpoints]
+    session.execute(
+        select(Checkpoint.id).where(Checkpoint.id.in_(ids)).order_by(Checkpoint.id).with_for_update()
+    )
     live = select(Job.init_from).where(Job.init_from.in_(ids), Job.finished_at.is_(None))
     return {found for found in session.scalars(live) if found is not None}
 

@@ -14,9 +14,12 @@ from core.evaluations.tables import PENDING, Evaluation
 from core.jobs.tables import Checkpoint, Job, JobEvent
 from core.keys import Tenant
 from core.schemas.training import SlaeganConfig, architecture_differences
+from core.webhooks import outbox
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from core.schemas.webhooks import Webhook
 
 # More requests than an API answers at a time.
 _AT_ONCE = 100
@@ -45,6 +48,7 @@ def create(
     max_queue_s: int | None = None,
     max_run_s: int | None = None,
     max_queued: int = 0,
+    webhook: Webhook | None = None,
 ) -> Job:
     """Queue a training; the caller has checked that the dataset is the tenant's.
 
@@ -59,6 +63,7 @@ def create(
         max_queue_s: the job fails when no worker has begun it after so long.
         max_run_s: the training ends, as finished, when it has held a device for so long.
         max_queued: jobs that a tenant may have waiting; 0: any number.
+        webhook: where to send which of its events; the caller has checked the URL.
 
     Raises:
         NotFound: the tenant has no such checkpoint.
@@ -80,11 +85,14 @@ def create(
         init_from=init_from,
         max_queue_s=max_queue_s,
         max_run_s=max_run_s,
+        webhook=webhook.model_dump(mode="json") if webhook is not None else None,
     )
     session.add(job)
     session.flush()
     payload = {"reason": "created"} | ({"init_from": str(init_from)} if init_from else {})
     session.add(JobEvent(job_id=job.id, seq=1, type="queued", payload=payload))
+    session.flush()
+    outbox.write(session, tenant_id=tenant_id, job_id=job.id, seq=1, kind="queued", webhook=job.webhook)
     return job
 
 
@@ -186,17 +194,20 @@ def advance(  # all of a transition stands in one call
     Returns:
         Whether the job was as `where` expects. If not, nothing was changed.
     """
-    seq = session.execute(
+    row = session.execute(
         update(Job)
         .where(Job.id == job_id, *where)
         .values(event_seq=Job.event_seq + 1, **values)
-        .returning(Job.event_seq)
+        .returning(Job.event_seq, Job.tenant_id, Job.webhook)
         .execution_options(synchronize_session=False)
-    ).scalar_one_or_none()
-    if seq is None:
+    ).one_or_none()
+    if row is None:
         return False
-    session.add(JobEvent(job_id=job_id, seq=seq, type=event, payload=payload or {}))
+    session.add(JobEvent(job_id=job_id, seq=row.event_seq, type=event, payload=payload or {}))
     session.flush()
+    outbox.write(
+        session, tenant_id=row.tenant_id, job_id=job_id, seq=row.event_seq, kind=event, webhook=row.webhook
+    )
     return True
 
 

@@ -69,6 +69,7 @@ class Job(Base):
     init_from: Mapped[UUID | None] = mapped_column(
         ForeignKey("checkpoints.id", ondelete="SET NULL", use_alter=True), index=True
     )
+    webhook: Mapped[dict[str, Any] | None]
     lease_token: Mapped[UUID | None]
     lease_expires_at: Mapped[datetime | None]
     claimed_at: Mapped[datetime | None]
@@ -77,6 +78,7 @@ class Job(Base):
     max_run_s: Mapped[int | None]
     worker: Mapped[str | None]
     event_seq: Mapped[int] = mapped_column(default=1)
+    log_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     images_seen: Mapped[int] = mapped_column(BigInteger, default=0)
     total_images: Mapped[int] = mapped_column(BigInteger)
     images_per_s: Mapped[float | None]
@@ -150,6 +152,8 @@ class Loss(Base):
 
 
 class LogLine(Base):
+    """The tail of a log; what came before lies in chunks. `seq` comes from the job's `log_seq`, so it has no gaps."""
+
     __tablename__ = "log_lines"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.schemas.training import SlaeganConfig, StoppingConfig
+from core.schemas.training import MAX_IMAGES, SlaeganConfig, StoppingConfig
+from core.schemas.webhooks import Webhook
 
 MAX_S = 366 * 86_400
 
@@ -49,6 +50,7 @@ class JobIn(BaseModel):
         le=MAX_S,
         description="End the training, as finished, when it has held a device for so long; null: train to the end",
     )
+    webhook: Webhook | None = Field(None, description="Where to send which of the job's events")
 
     @model_validator(mode="after")
     def _frozen_parts_have_learnt(self) -> Self:
@@ -69,7 +71,7 @@ class RetryIn(BaseModel):
 class ExtendIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    total_images: int = Field(gt=0, lt=2**53, description="The new total, more than the job has seen")
+    total_images: int = Field(ge=2, le=MAX_IMAGES, description="The new total, more than the job has seen")
     stopping: StoppingConfig | None = Field(
         None, description="Rules for an early end; by default those that the job has"
     )
@@ -174,6 +176,7 @@ class JobOut(BaseModel):
     )
     alarms: list[Alarm] = Field(description="Raised and not cleared since; config.alarms has the rules")
     init_from: UUID | None
+    webhook: Webhook | None
     images_seen: int
     total_images: int
     progress: float = Field(ge=0, le=1)

@@ -19,8 +19,12 @@ Extractor = Literal[
     "dinov2_vitl14",
 ]
 RESOLUTIONS = (64, 128, 256, 512, 1024)
+MAX_IMAGES = 100_000_000
 _WIDTH = {64: 0.5, 128: 0.5}
 _TOTAL_IMAGES = {64: 24_000, 128: 80_000}
+
+
+MAX_IMAGES = 100_000_000
 
 
 class Frozen(BaseModel):
@@ -167,7 +171,7 @@ class SlaeganConfig(Frozen):
     total_images: int = Field(
         default_factory=_by_resolution(_TOTAL_IMAGES, 400_000),
         ge=2,
-        le=100_000_000,
+        le=MAX_IMAGES,
         description="Training ends when this many real pictures were seen",
     )
     seed: int = Field(0, ge=0, lt=2**31)

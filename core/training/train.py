@@ -60,8 +60,7 @@ def _train(
         trainer.run()
     except _Stopped:
         if trainer is not None:
-            trainer.save()
-            trainer.wait_until_saved()
+            trainer.save_rest()
         emit(StoppedTick(images_seen=0 if trainer is None else trainer.images_seen))
     except Exception as error:
         if trainer is None or not lacks_memory(error):

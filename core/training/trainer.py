@@ -99,6 +99,7 @@ class Trainer:
         # The untrained generator's weights, until the first progress was told and their snapshot is written.
         self._first: dict[str, Tensor] | None = None
         self._snapshot_at = self._state_at = self._told_at = 0
+        self._saved_at: int | None = None  # by this process
         self._tick_time = time.perf_counter()
         if state is None:
             self._first = {name: value.clone() for name, value in self._weights().items()}
@@ -231,8 +232,18 @@ class Trainer:
             self._emit(StateTick(images_seen=images_seen, state=path.name))
 
         self._writer.save(path, self._state(), then=complete)
-        self._state_at = self.images_seen
+        self._state_at = self._saved_at = self.images_seen
         self._tick_time += time.perf_counter() - began
+
+    def save_rest(self) -> None:
+        """Save what this process has not saved yet, and wait until it is on disk. Raises as `wait_until_saved`.
+
+        A state of the same age is not written twice: whoever takes the first file away would take the second one with
+        it, and miss that when its own tick comes.
+        """
+        if self._saved_at != self.images_seen:
+            self.save()
+        self.wait_until_saved()
 
     def wait_until_saved(self) -> None:
         """Return once every state is on disk and told. Raises OSError where one could not be written."""

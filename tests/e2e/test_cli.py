@@ -23,6 +23,7 @@ from benchmarks.stack import free_port
 from client.connection import load
 from client.http import Client
 from tests.e2e.conftest import Up, clean_environment, launch
+from tests.receiver import receiving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +105,10 @@ def shell(stack: Up, hostile: Path) -> Shell:
 
 
 def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: Path) -> None:
-    text = shell("train", str(pictures), "--images", "8", "--name", "ramps [/old]", *TINY, "--watch")
+    with receiving() as receiver:
+        options = ("--name", "ramps [/old]", *TINY, "--webhook", receiver.url(), "--watch")
+        text = shell("train", str(pictures), "--images", "8", *options)
+        stack.wait_until(lambda: bool(receiver.received), timeout_s=60, what="the webhook")
     assert "6 pictures, 1 files rejected" in text
     assert "notes.txt" in text
     assert "Succeeded" in text
@@ -115,6 +119,9 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     assert "ramps" in shell("datasets")
     assert re.search(rf"{job_id} +ramps \[/old\] +succeeded +8/8 +FID", shell("jobs"))
     assert "Succeeded" in shell("watch", job_id[:8])
+    log = shell("logs", "last").splitlines()
+    assert "6 of 6 pictures are prepared" in log
+    assert shell("logs", "last", "--follow", "--tail", "2").splitlines() == log[-2:]
 
     lines = shell("download", "last", "--to", "results").splitlines()
     assert any("selected on the training set" in line for line in lines)
@@ -133,6 +140,8 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
         followed = list(client.follow_events(job.id, after=1))
         assert [event.seq for event in followed] == list(range(2, followed[-1].seq + 1))
         assert followed[-1].type == "succeeded"
+        told = receiver.received[-1].verified(client.webhook_secret().secret)
+        assert (told["type"], told["data"]["seq"]) == ("job.succeeded", followed[-1].seq)
         assert [event.seq for event in client.events(job.id)] == list(range(1, followed[-1].seq + 1))
     assert hashlib.sha256(checkpoint.read_bytes()).hexdigest() == listed.sha256
     for picture in (grid, curve):
@@ -226,6 +235,19 @@ def test_mistakes_are_told_in_a_sentence(shell: Shell, arguments: list[str], mes
     assert "Traceback" not in text
 
 
+def test_an_operator_collects_garbage(shell: Shell, stack: Up) -> None:
+    orphan = stack.data / "store" / "jobs" / "lost" / "file"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"12345")
+    assert "Nothing to remove." in shell("gc", "--dry-run"), "it is young"
+    os.utime(orphan, (0, 0))
+    assert "files without a row: 1, 5 bytes" in shell("gc", "--dry-run")
+    assert orphan.exists()
+    assert "files without a row: 1, 5 bytes" in shell("gc", "--data", str(stack.data))
+    assert not orphan.exists()
+    assert "Nothing to remove." in shell("gc")
+
+
 def test_no_secret_in_arguments_or_logs(stack: Up) -> None:
     connection = load(stack.data)
     assert connection is not None
@@ -246,7 +268,7 @@ def test_a_killed_worker_and_api_come_back_and_all_ends(stack: Up) -> None:
         for process in stack.supervisord().children()
         if process.name().startswith("python")
     }
-    assert {"api.main", "train", "metrics", "control", "beat"} <= set(supervised)
+    assert {"api.main", "train", "metrics", "control", "chores", "beat"} <= set(supervised)
     for name in ("api.main", "train"):
         supervised[name].kill()
     stack.wait_for_text("api ended unexpectedly and was started again")
@@ -256,7 +278,7 @@ def test_a_killed_worker_and_api_come_back_and_all_ends(stack: Up) -> None:
     assert [process for process in family if process.is_running()] == []
     assert stack.left() == []
     stopped = re.findall(r"stopped: ([a-z0-9-]+)", (stack.data / "logs" / "supervisord.log").read_text())
-    assert set(stopped[:3]) == {"worker-train-0", "worker-metrics", "worker-control"}
+    assert set(stopped[:4]) == {"worker-train-0", "worker-metrics", "worker-control", "worker-chores"}
     assert stopped[-2:] == ["valkey", "postgres"]
 
 

@@ -136,6 +136,24 @@ def test_an_accepted_job_that_is_not_there() -> None:
     assert invariants.lost({"one": one.job["id"], "two": uuid4()}, [one])
 
 
+def test_webhooks() -> None:
+    def of_event(*rows: Row) -> Story:
+        return story(*WHOLE, deliveries=list(rows))
+
+    def found(one: Story, *arrived: str, taken: tuple[str, ...] = ("a",)) -> list[str]:
+        ids = {(str(one.job["id"]), len(WHOLE)): set(arrived)}
+        return invariants.webhooks(one, wanted=("succeeded",), ids=ids, taken=taken)
+
+    row = {"id": "a", "event_seq": len(WHOLE), "status": "delivered"}
+    assert found(of_event(row), "a") == []
+    assert found(of_event(row), "a", "b"), "one event under two ids"
+    assert found(of_event(row)), "said to be delivered, and never arrived"
+    assert found(of_event(row), "a", taken=()), "said to be delivered, and refused each time"
+    assert found(of_event(row | {"status": "dead"}), "a")
+    assert found(of_event(), "a"), "an event without its webhook"
+    assert found(of_event(row, row), "a"), "an event with two"
+
+
 @pytest.mark.parametrize(
     "found",
     [{40: {"fid": 1.0}}, {40: {"fid": 1.0}, 80: {"fid": 2.5}}, {40: {"fid": 1.0}, 80: {"fid": 2.0}, 90: {}}],

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
+from uuid import uuid4
 
 import pytest
 
 from core import db
 from core.jobs import endings
+from core.schemas.webhooks import DEFAULT_EVENTS, WebhookEvent
+from core.webhooks import signing
 from tests.integration.api import story
 from tests.integration.api.conftest import new_person
 from tests.picture_files import pngs, zipped
@@ -62,3 +67,30 @@ def test_the_run_with_curl(own_api: Make, tmp_path: Path) -> None:
     assert told.endswith("generator.safetensors: OK\n")
     assert (tmp_path / "generator.safetensors").read_bytes() == b"weights"
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_check_of_a_webhook() -> None:
+    """What the page says of signatures holds for ours, by library and by hand."""
+    text = PAGE.read_text()
+    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    names: dict[str, Any] = {}
+    exec(block[1], names)  # noqa: S102  # the page's own code
+    secret, message_id, body = signing._new_secret(), uuid4(), '{"type": "job.succeeded"}'
+    headers = signing.headers(message_id, body, keys=[signing._new_secret(), secret])
+    assert names["receive"](secret, body.encode(), headers) == {"type": "job.succeeded"}
+    with pytest.raises(names["WebhookVerificationError"]):
+        names["receive"](secret, body.encode() + b" ", headers)
+    signed = f"{message_id}.{headers['webhook-timestamp']}.{body}".encode()
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    by_hand = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    assert f"v1,{by_hand}" in headers["webhook-signature"].split(" ")
+
+
+def test_the_events_of_webhooks_are_those_on_the_page() -> None:
+    section = PAGE.read_text().split("## Webhooks")[1].split("```json")[0]
+    named = set(re.findall(r"`([a-z_]+)`", section)) - {"events"}
+    assert named == set(get_args(WebhookEvent))
+    assert set(re.findall(r"`([a-z_]+)`", section.split("there are also")[0])) - {"events"} == set(
+        DEFAULT_EVENTS
+    )

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import insert, update
 
-from api.feed import PAGE
+from api.sources import PAGE
 from client.sse import parse
 from core.jobs import endings, records
 from core.jobs.tables import Job, JobEvent

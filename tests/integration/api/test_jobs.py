@@ -13,7 +13,7 @@ from PIL import Image
 from sqlalchemy import event, func
 
 from core import db
-from core.errors import SlaeganError, StoreFull
+from core.errors import StoreFull
 from core.jobs import endings, records
 from core.jobs.tables import Job, Worker
 from core.schemas.jobs import JobOut
@@ -340,21 +340,6 @@ def test_losses_are_averaged_in_the_database(owner: Person, session: Session) ->
     assert [item["images_seen"] for item in few] == [8 * (10 * i + 9) for i in range(10)]
     assert [item["losses"]["generator"] for item in few] == [10 * i + 4.5 for i in range(10)]
     problem(owner.get(f"/v1/jobs/{job['id']}/losses", params={"points": 0}), 422, "invalid")
-
-
-def test_logs_as_json_and_as_text(owner: Person, session: Session) -> None:
-    job = story.submit(owner)
-    attempt = story.start(session, job)
-    records.record_log(session, attempt, [f"line {i}" for i in range(1, 6)])
-    endings.fail(session, attempt, SlaeganError("for the test"))
-    session.commit()
-    path = f"/v1/jobs/{job['id']}/logs"
-    page = owner.get(path, params={"limit": 3}).json()
-    rest = owner.get(path, params={"limit": 3, "cursor": page["next_cursor"]}).json()
-    assert [line["line"] for line in page["items"] + rest["items"]] == [f"line {i}" for i in range(1, 6)]
-    assert owner.get(path, params={"after": 4}).json() == {"items": rest["items"][1:], "next_cursor": None}
-    text = owner.get(path, params={"after": 3}, headers={"Accept": "text/plain"})
-    assert (text.headers["content-type"], text.text) == ("text/plain; charset=utf-8", "line 4\nline 5\n")
 
 
 def test_the_curve_as_a_picture(owner: Person, session: Session) -> None:

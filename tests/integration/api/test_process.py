@@ -91,6 +91,19 @@ def test_serves_from_any_folder_and_stops_at_once(tmp_path: Path, database_url: 
     engine.dispose()
 
 
+def test_clears_abandoned_uploads_also_later(tmp_path: Path, database_url: str, broker_url: str) -> None:
+    with running(tmp_path, database_url=database_url, broker_url=broker_url, garbage_every_s=0.1):
+        old, new = (tmp_path / "data" / "uploads" / f"upload-{name}" for name in ("old", "new"))
+        for folder in (new, old):
+            folder.mkdir(parents=True)
+        os.utime(old, (0, 0))
+        deadline = time.monotonic() + 20
+        while old.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert new.exists(), "its process may be about to lock it"
+
+
 def test_is_alive_but_not_ready_without_its_servers(tmp_path: Path) -> None:
     nowhere = {
         "database_url": "postgresql+psycopg://nobody@127.0.0.1:9/none",

@@ -17,7 +17,7 @@ from core.schemas.ticks import PreparingTick, ProgressTick, StateTick, Tick
 from core.schemas.training import EvaluationConfig, SlaeganConfig
 from core.storage import store
 from worker import training
-from worker.effects import MAX_LOG_LINES, TrainingEffects
+from worker.effects import TrainingEffects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,9 +68,6 @@ def test_the_preparation_of_pictures_is_told_in_the_log(
     effects.carry_out([PreparingTick(done=3, total=4), PreparingTick(done=4, total=4)], ["a line of its own"])
     told = ["3 of 4 pictures are prepared", "4 of 4 pictures are prepared", "a line of its own"]
     assert lines(db) == told
-    effects.carry_out([], ["."] * MAX_LOG_LINES)
-    effects.carry_out([PreparingTick(done=4, total=4)], [])
-    assert len(lines(db)) == MAX_LOG_LINES + 1  # the last says that the log is cut
 
 
 @pytest.mark.usefixtures("_worker_settings")

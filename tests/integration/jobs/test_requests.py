@@ -178,6 +178,18 @@ def test_a_failed_job_goes_on_from_its_state_with_its_curve(one: One) -> None:
     assert one.row.status == "succeeded"
 
 
+def test_a_retry_evaluates_what_the_end_of_the_run_before_skipped(one: One) -> None:
+    attempt = one.begin()
+    one.leave(attempt, 8, evaluated=False)
+    one.ask("cancel")
+    one.end(endings.end_cancelled, attempt)
+    one.ask("retry")
+    with one.db.begin() as session:
+        held = evaluations.claim(session, worker="m", lease_s=60)
+    assert held is not None
+    assert (held.run, held.images_seen, held.attempt) == (2, 8, 1)
+
+
 def test_a_fresh_retry_begins_at_zero_and_leaves_the_last_run_its_curve(one: One) -> None:
     attempt = one.begin()
     one.leave(attempt, 8)
@@ -208,7 +220,7 @@ def test_an_extension_goes_on_to_a_larger_total(one: One) -> None:
 def test_nothing_is_extended_without_a_state(one: One) -> None:
     one.end(endings.finish, one.begin())
     with pytest.raises(Conflict, match="state"):
-        one.ask("extend", total_images=10**9)
+        one.ask("extend", total_images=10**8)
 
 
 @pytest.mark.parametrize("what", ["retry", "extend"])
@@ -222,7 +234,7 @@ def test_no_new_run_on_deleted_pictures(one: One, what: str) -> None:
     with one.db.begin() as session:
         session.execute(update(Dataset).values(deleted_at=func.now()))
     with pytest.raises(Conflict, match="pictures"):
-        one.ask(what, **({"total_images": 10**9} if what == "extend" else {}))
+        one.ask(what, **({"total_images": 10**8} if what == "extend" else {}))
 
 
 def test_no_new_run_from_a_checkpoint_that_is_gone(db: Sessions, submit: Callable[..., Job]) -> None:
@@ -279,7 +291,7 @@ def test_what_each_state_refuses(one: One, state: str, refused: list[str]) -> No
     story = one.story
     for what in refused:
         with pytest.raises(Conflict):
-            one.ask(what, **({"total_images": 10**9} if what == "extend" else {}))
+            one.ask(what, **({"total_images": 10**8} if what == "extend" else {}))
     assert one.story == story
 
 
@@ -287,4 +299,4 @@ def test_what_each_state_refuses(one: One, state: str, refused: list[str]) -> No
 def test_only_the_owner_asks(one: One, what: str) -> None:
     one.tenant_id = uuid4()
     with pytest.raises(NotFound):
-        one.ask(what, **({"total_images": 10**9} if what == "extend" else {}))
+        one.ask(what, **({"total_images": 10**8} if what == "extend" else {}))

@@ -7,8 +7,10 @@ from uuid import uuid4
 
 from sqlalchemy import func, select, update
 
+from core.errors import Conflict
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
+from core.garbage.names import nameless
 from core.jobs import endings, lease, records, requests, service
 from core.jobs.sweep import sweep
 from core.jobs.tables import Checkpoint, Job, JobEvent
@@ -58,7 +60,7 @@ def test_the_best_the_last_and_the_pinned_stay(db: Sessions, submit: Callable[..
     (gone,) = post(db, fid=8.0)
     assert ages(db, job.id) == [0, 8, 24]
     with db.begin() as session:
-        assert records.nameless(session, [gone]) == [gone]
+        assert nameless(session, [gone]) == [gone]
         curve = session.scalars(select(Evaluation).order_by(Evaluation.images_seen)).all()
         assert [row.checkpoint_id is None for row in curve] == [False, False, True, False]
         service.pin(session, tenant_id=job.tenant_id, checkpoint_id=first.id, pinned=False)
@@ -133,7 +135,7 @@ def test_an_evaluation_pauses_before_its_next_try(db: Sessions, submit: Callable
     for attempts in (1, 2, 3):
         held = claim_evaluation(db)
         with db.begin() as session:
-            evaluations.lose(session, held, service.Conflict("x"), max_attempts=3, pause_s=10)
+            evaluations.lose(session, held, Conflict("x"), max_attempts=3, pause_s=10)
             row = session.scalars(select(Evaluation)).one()
             assert (row.attempts, row.status) == (attempts, "failed" if attempts == 3 else "running")
         with db.begin() as session:
@@ -155,4 +157,4 @@ def test_a_late_commit_leaves_no_file_without_a_row(db: Sessions, submit: Callab
         records.record_checkpoint(session, attempt, file, kind="state", images_seen=8)
         # The same write again, as after a commit whose answer was lost.
         assert records.record_checkpoint(session, attempt, file, kind="state", images_seen=8) is None
-        assert records.nameless(session, [key, "jobs/other"]) == ["jobs/other"]
+        assert nameless(session, [key, "jobs/other"]) == ["jobs/other"]

@@ -18,6 +18,7 @@ from client.local.folder import DataFolder, holders
 from client.local.place import Place
 from client.local.programs import Program, service_programs
 from client.local.supervisord import configuration
+from client.local.urls import operator_environment
 from core.errors import StackFailed
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 def test_a_trainer_for_each_device() -> None:
     names = [program.name for program in service_programs(cuda_devices=2)]
-    assert names == ["worker-train-0", "worker-train-1", "worker-metrics", "worker-control", "api", "beat"]
+    workers = ["worker-train-0", "worker-train-1", "worker-metrics", "worker-control", "worker-chores"]
+    assert names == [*workers, "api", "beat"]
     devices = [program.environment.get("SLAEGAN_DEVICE") for program in service_programs(cuda_devices=2)]
     assert devices[:2] == ["cuda:0", "cuda:1"]
     assert service_programs(cuda_devices=0)[0].environment["SLAEGAN_DEVICE"] == "cpu"
@@ -42,7 +44,8 @@ def test_the_last_group_to_start_is_the_first_to_stop() -> None:
         ("database", "web", "workers"), key=lambda group: parser.getint(f"group:{group}", "priority")
     )
     assert order == ["database", "web", "workers"]
-    assert parser.get("group:workers", "programs") == "worker-train-0,worker-metrics,worker-control"
+    workers = "worker-train-0,worker-metrics,worker-control,worker-chores"
+    assert parser.get("group:workers", "programs") == workers
     assert "group:broker" not in parser
 
 
@@ -123,3 +126,30 @@ def test_sockets_of_an_odd_folder_lie_behind_a_link_of_their_own(tmp_path: Path,
     link.parent.chmod(0o700)
     folder.forget_sockets()
     assert not link.parent.exists()
+
+
+URLS = {"DATABASE_URL": "postgresql+psycopg://d", "BROKER_URL": "redis://b", "STORAGE_URL": "s3://s"}
+
+
+def test_an_operator_finds_the_servers_of_a_running_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in URLS:
+        monkeypatch.delenv(name, raising=False)
+    folder = DataFolder(tmp_path / "data")
+    folder.create()
+    with folder.locked():
+        sockets = folder.sockets()
+        found = operator_environment(folder.path)
+        assert str(sockets / "valkey.sock") in found["BROKER_URL"]
+        assert "postgresql+psycopg" in found["DATABASE_URL"]
+        assert found["STORAGE_URL"] == folder.store.as_uri()
+        assert found["SLAEGAN_DATA_DIR"] == str(folder.scratch)
+        monkeypatch.setenv("STORAGE_URL", URLS["STORAGE_URL"])
+        assert operator_environment(folder.path) == found | {"STORAGE_URL": "s3://s"}
+        folder.forget_sockets()
+    with pytest.raises(StackFailed, match="No stack runs"):
+        operator_environment(folder.path)
+    for name, url in URLS.items():
+        monkeypatch.setenv(name, url)
+    assert operator_environment(folder.path) == URLS

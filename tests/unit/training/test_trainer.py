@@ -171,6 +171,18 @@ def test_a_stop_before_the_first_snapshot_loses_no_snapshot(make_spec: MakeSpec,
     assert of(SnapshotTick, rest)[0].images_seen == 0
 
 
+def test_a_stop_right_after_a_state_saves_it_once(make_spec: MakeSpec, tmp_path: Path) -> None:
+    config = {"total_images": 16, "evaluate_every_images": 1_000, "checkpoint_every_images": 2}
+    collect(make_spec(tmp_path / "first", total_images=2))  # the pictures and the bank are cached, as above
+    ticks = collect(make_spec(tmp_path / "run", **config), should_stop=after(1 + 8 + 3))
+    assert isinstance(ticks[-1], StoppedTick)
+    assert ticks[-1].images_seen > 2
+    names = [tick.state for tick in of(StateTick, ticks)]
+    assert len(names) == len(set(names)), (
+        "a file that is taken away with the first tick is missed by the second"
+    )
+
+
 def test_a_changed_configuration_is_refused(make_spec: MakeSpec, tmp_path: Path) -> None:
     ticks = collect(make_spec(tmp_path / "run", total_images=4))
     state = tmp_path / "run" / of(StateTick, ticks)[-1].state

@@ -1,0 +1,82 @@
+"""Commands of an operator: they work on the service's own database and store, which are every tenant's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.options import Data  # noqa: TC001  # typer reads it at run time
+from client.problems import not_installed
+from core.errors import InvalidRequest
+
+SECONDS_AN_HOUR = 3600
+
+
+def gc(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would go, and remove nothing.")
+    ] = False,
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="HOURS", help="Younger things stay; by default as the service does it (24)."
+        ),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Remove what nobody needs: files without a row, old checkpoints, deleted datasets. The service does so by itself.
+
+    It works on the database and the store of DATABASE_URL, BROKER_URL and STORAGE_URL, or of a local stack. The grace
+    must be longer than any upload takes; it is never taken for less than two leases of a worker (two minutes).
+    """
+    try:
+        from client.local.urls import operator_environment  # noqa: PLC0415  # not in a client-only install
+        from core.garbage.collect import collect  # noqa: PLC0415
+        from core.garbage.report import Bounds  # noqa: PLC0415
+        from core.settings import settings  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise not_installed(error) from error
+    os.environ.update(operator_environment(data))
+    grace_s = settings().garbage_grace_s if grace is None else grace * SECONDS_AN_HOUR
+    bounds = Bounds(grace_s=grace_s, limit=settings().garbage_limit, dry_run=dry_run)
+    # Without a word on where the service keeps its data on this machine, its folders are left alone.
+    data_dir = Path(os.environ["SLAEGAN_DATA_DIR"]).absolute() if "SLAEGAN_DATA_DIR" in os.environ else None
+    while True:
+        report = collect(bounds, data_dir=data_dir)
+        for line in report.lines():
+            typer.echo(line)
+        for problem in report.problems:
+            typer.echo(problem, err=True)
+        if dry_run or report.problems or not report.more:
+            raise typer.Exit(1 if report.problems else 0)
+
+
+def drain(
+    worker: Annotated[str, typer.Argument(help="A worker's name, as GET /v1/workers tells it.")],
+    *,
+    hand_back: Annotated[
+        bool, typer.Option("--hand-back", help="Do not finish the present job: save it, and give it back.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Let the worker take work again.")] = False,
+    data: Data = None,
+) -> None:
+    """Have a worker take nothing new, so that its machine can be taken away; it also holds after a restart.
+
+    It works on the database of DATABASE_URL (BROKER_URL and STORAGE_URL must be set, too), or of a local stack.
+    """
+    if undo and hand_back:
+        raise InvalidRequest("--undo and --hand-back contradict each other: give one of them.")
+    try:
+        from client.local.urls import operator_environment  # noqa: PLC0415  # not in a client-only install
+        from core.db import sessions  # noqa: PLC0415
+        from core.jobs import workers  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise not_installed(error) from error
+    os.environ.update(operator_environment(data))
+    with sessions().begin() as session:
+        workers.drain(session, worker, None if undo else "hand_back" if hand_back else "finish")
+    typer.echo(f"{worker} {'takes work again' if undo else 'takes no new work'}.")
