@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA ?= slaegan-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format bench bench-train bench-metrics chaos study ablation lock clean
+.PHONY: help setup demo up test check format bench bench-train bench-metrics chaos load study ablation lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ CYCLES ?= 15
 SEED ?= 1
 chaos: $(STAMP) ## Kill everything at seeded moments, CYCLES=15 SEED=1, and prove that nothing is lost or doubled
 	$(BIN)/python -m benchmarks.chaos --cycles $(CYCLES) --seed $(SEED) $(OPTIONS)
+
+load: $(STAMP) ## Measure every target of the service's speed and recovery; eight minutes, OPTIONS=--quick for a try-out
+	$(BIN)/python -m benchmarks.load $(OPTIONS)
 
 study: $(STAMP) ## Say of PICTURES="name=folder ..." the metrics' floors, and what they make of a memoriser
 	$(BIN)/python -m benchmarks.metrics_study --pictures $(PICTURES) $(OPTIONS)

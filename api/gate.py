@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from api.errors import database_away, problem_response
 from core import keys
-from core.db import sessions
+from core.db import reading
 from core.errors import Forbidden, RateLimited, SlaeganError, TooLarge, Unauthenticated, UnsupportedMedia
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Gate:
 
 
 def _look_up(token: str) -> keys.Identity | None:
-    with sessions()() as session:
+    with reading() as session:
         return keys.authenticate(session, token)
 
 

@@ -66,13 +66,13 @@ def authenticate(session: Session, token: str) -> Identity | None:
 
     The lookup is by hash: how long it takes tells nothing of the key.
     """
-    key = session.scalar(
-        select(ApiKey).where(
+    key = session.execute(
+        select(ApiKey.id, ApiKey.tenant_id, ApiKey.scopes).where(
             ApiKey.sha256 == digest(token),
             ApiKey.revoked_at.is_(None),
             ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now()),
         )
-    )
+    ).one_or_none()
     if key is None:
         return None
     return Identity(key_id=key.id, tenant_id=key.tenant_id, scopes=frozenset(key.scopes))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from core.schemas.ticks import TICK, ErrorTick, FinishedTick, StoppedTick, Tick
@@ -61,6 +62,11 @@ class Child:
 
     def read(self, timeout_s: float) -> tuple[list[Tick], list[str]]:
         """Wait for output, up to a time; return complete ticks and log lines."""
+        if not self._selector.get_map():
+            # It closed its pipes a moment before its end: nothing will be said, so only that is waited for.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout_s)
+            return [], []
         for key, _ in self._selector.select(timeout_s):
             lines: _Lines = key.data
             if not lines.fill():

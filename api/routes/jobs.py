@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import BEARER, Cursor, Database, Limit, Run, Tenant
+from api.deps import BEARER, Cursor, Database, Limit, Reading, Run, Tenant, answer
 from core.broker import wake
 from core.datasets import service as datasets
 from core.datasets.files import DatasetFiles
@@ -53,24 +53,24 @@ def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
     return _queued(database, job)
 
 
-@router.get("", summary="List jobs, the newest first")
+@router.get("", summary="List jobs, the newest first", response_model=Page[JobOut])
 def list_jobs(
     tenant: Tenant,
-    database: Database,
+    database: Reading,
     status: Annotated[Status | None, Query(description="Only jobs in this state")] = None,
     dataset_id: Annotated[UUID | None, Query(description="Only jobs on this dataset")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> Page[JobOut]:
+) -> Response:
     rows, next_cursor = queries.page(
         database, tenant_id=tenant, status=status, dataset_id=dataset_id, limit=limit, cursor=cursor
     )
-    return Page(items=queries.describe(database, rows), next_cursor=next_cursor)
+    return answer(Page[JobOut](items=queries.describe(database, rows), next_cursor=next_cursor))
 
 
-@router.get("/{job_id}", summary="State, progress and latest metrics of a job")
-def get_job(job_id: UUID, tenant: Tenant, database: Database) -> JobOut:
-    return queries.describe(database, [queries.get(database, tenant_id=tenant, job_id=job_id)])[0]
+@router.get("/{job_id}", summary="State, progress and latest metrics of a job", response_model=JobOut)
+def get_job(job_id: UUID, tenant: Tenant, database: Reading) -> Response:
+    return answer(queries.describe(database, [queries.get(database, tenant_id=tenant, job_id=job_id)])[0])
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job that is not over")

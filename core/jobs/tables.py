@@ -34,7 +34,10 @@ class Job(Base):
         ),
         CheckConstraint("(status = 'failed') = (error is not null)", name="failed_with_reason"),
         CheckConstraint("event_seq >= 1", name="events_from_the_start"),
+        # Each filter of a tenant's list has its index, which gives a page in its order.
         Index(None, "tenant_id", "created_at", "id"),
+        Index(None, "tenant_id", "status", "created_at", "id"),
+        Index(None, "dataset_id", "created_at", "id"),
         Index(
             "ix_jobs_queue",
             "tenant_id",
@@ -45,7 +48,6 @@ class Job(Base):
         Index("ix_jobs_running", "tenant_id", postgresql_where=text("status = 'running'")),
         Index("ix_jobs_leased", "lease_expires_at", postgresql_where=text("status = 'running'")),
         Index("ix_jobs_evaluating", "id", postgresql_where=text("status = 'evaluating'")),
-        Index(None, "dataset_id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
