@@ -32,6 +32,7 @@ PUBLIC = PROBES | {"/", "/docs", "/openapi.json"}
 UPLOAD = ("POST", "/v1/datasets")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UNKEYED_SHARE = 100
+KEY_THREADS = 3
 _MAX_TOKEN_LENGTH = 200
 
 
@@ -50,7 +51,7 @@ class Gate:
         self._keyed = RateLimitItemPerMinute(settings.requests_per_minute)
         self._unkeyed = RateLimitItemPerMinute(max(1, settings.requests_per_minute // UNKEYED_SHARE))
         # Keys are looked up in threads of their own: uploads being decoded must not keep others from the door.
-        self._threads = anyio.CapacityLimiter(8)
+        self._threads = anyio.CapacityLimiter(KEY_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

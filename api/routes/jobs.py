@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import BEARER, Cursor, Database, Limit, Reading, Run, Tenant, answer
+from api.deps import BEARER, Cursor, Database, Limit, Reading, Run, Tenant, answer, in_turn
 from core.broker import wake
 from core.datasets import service as datasets
 from core.datasets.files import DatasetFiles
@@ -29,9 +29,9 @@ def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
     if body.webhook is not None:
         check_url(body.webhook.url, private=settings().webhook_private_addresses)
     datasets.hold(database, tenant_id=tenant, dataset_id=body.dataset_id)
-    split(
-        DatasetFiles.of(database, body.dataset_id), share=body.config.held_out
-    )  # refused now, not by the worker
+    if body.config.held_out:
+        # Refused now, not by the worker.
+        split(DatasetFiles.of(database, body.dataset_id), share=body.config.held_out)
     job = service.create(
         database,
         tenant_id=tenant,
@@ -54,7 +54,7 @@ def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
 
 
 @router.get("", summary="List jobs, the newest first", response_model=Page[JobOut])
-def list_jobs(
+async def list_jobs(
     tenant: Tenant,
     database: Reading,
     status: Annotated[Status | None, Query(description="Only jobs in this state")] = None,
@@ -62,15 +62,22 @@ def list_jobs(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    rows, next_cursor = queries.page(
-        database, tenant_id=tenant, status=status, dataset_id=dataset_id, limit=limit, cursor=cursor
-    )
-    return answer(Page[JobOut](items=queries.describe(database, rows), next_cursor=next_cursor))
+    def page() -> Response:
+        rows, next_cursor = queries.page(
+            database, tenant_id=tenant, status=status, dataset_id=dataset_id, limit=limit, cursor=cursor
+        )
+        return answer(Page[JobOut](items=queries.describe(database, rows), next_cursor=next_cursor))
+
+    return await in_turn(page)
 
 
 @router.get("/{job_id}", summary="State, progress and latest metrics of a job", response_model=JobOut)
-def get_job(job_id: UUID, tenant: Tenant, database: Reading) -> Response:
-    return answer(queries.describe(database, [queries.get(database, tenant_id=tenant, job_id=job_id)])[0])
+async def get_job(job_id: UUID, tenant: Tenant, database: Reading) -> Response:
+    def described() -> Response:
+        job = queries.get(database, tenant_id=tenant, job_id=job_id)
+        return answer(queries.describe(database, [job])[0])
+
+    return await in_turn(described)
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job that is not over")
