@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import InternalError
 
 from core.db import sessions
 from core.errors import LeaseLost, StoreFull, StoreUnavailable
 from core.jobs import endings, records
-from core.jobs.tables import Job, LogLine
+from core.jobs.tables import Job, JobEvent, LogLine
 from core.logs import shipping
 from core.logs.reading import read_lines
 from core.logs.tables import LogChunk
@@ -18,10 +19,14 @@ from core.settings import settings
 from core.storage import store
 from tests.integration.jobs.test_effects import effects_of, stored
 from tests.integration.jobs.test_lease import claim
+from worker import training
+from worker.stopping import Flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from sqlalchemy.orm import Session
 
     from core.jobs.lease import Attempt
     from tests.integration.jobs.conftest import Sessions
@@ -230,3 +235,38 @@ def test_a_log_goes_with_its_job(db: Sessions, attempt: Attempt, effects: Traini
     with db.begin() as session:
         session.delete(session.get_one(Job, attempt.job_id))
     assert (chunks(db), in_database(db)) == ([], [])
+
+
+def test_a_log_is_moved_by_the_callers_transactions_alone(
+    db: Sessions, attempt: Attempt, effects: TrainingEffects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for a database that is away; a look of its own would not (chaos, seed 1, cycle 35)."""
+    say(effects, 1, 5)
+
+    def transact(work: Callable[[Session], object]) -> object:
+        with db.begin() as session:
+            return work(session)
+
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/none")
+    sessions().kw["bind"].dispose()
+    settings.cache_clear()
+    sessions.cache_clear()
+    moved = shipping.ship_tail(
+        attempt.job_id, run=1, attempt=1, hold=lambda _: None, transact=transact, folder=tmp_path
+    )
+    assert (moved, chunks(db), in_database(db)) == (5, [(1, 5)], [])
+
+
+def test_a_database_that_fails_is_no_failure_of_the_job(
+    db: Sessions, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise InternalError("select", {}, Exception("it fell, for the test"))
+
+    monkeypatch.setattr(training.DatasetFiles, "of", failing)
+    training.train(attempt, worker="w", stop=Flag())
+    with db() as session:
+        job = session.get_one(Job, attempt.job_id)
+        assert (job.status, job.infrastructure_failures) == ("queued", 1)
+        event = session.scalars(select(JobEvent).order_by(JobEvent.seq.desc()).limit(1)).one()
+        assert event.payload["code"] == "database_unavailable"
