@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from alembic import command
 from alembic.config import Config
 from pydantic_core import from_json
-from sqlalchemy import DateTime, Engine, MetaData, create_engine
+from sqlalchemy import DateTime, Engine, MetaData, create_engine, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
@@ -39,15 +39,17 @@ class Base(DeclarativeBase):
     }
 
 
-def make_engine(url: str, *, poolclass: type[Pool] | None = None) -> Engine:
+def make_engine(url: str, *, poolclass: type[Pool] | None = None, idle_s: float | None = None) -> Engine:
     """An engine that notices dead connections, and gives up on an absent server after 5 s.
 
     Args:
         url: postgresql+psycopg://…
         poolclass: NullPool for a process that forks.
+        idle_s: the server ends a connection that does nothing for so long in an open transaction. Else a process that
+            is stopped, or a machine that hangs, keeps the rows that it has locked.
     """
     pooling: dict[str, Any] = {"poolclass": poolclass} if poolclass else {"pool_size": 10, "max_overflow": 20}
-    return create_engine(
+    engine = create_engine(
         url,
         pool_pre_ping=True,
         # A page of fifty jobs holds two hundred pieces of JSON: the standard library takes twice as long to read it.
@@ -55,12 +57,23 @@ def make_engine(url: str, *, poolclass: type[Pool] | None = None) -> Engine:
         connect_args={"connect_timeout": 5},
         **pooling,
     )
+    if idle_s is not None:
+        limit = f"set idle_in_transaction_session_timeout = {round(1000 * idle_s)}"
+
+        @event.listens_for(engine, "connect")
+        def _limit(connection: Any, _: object) -> None:
+            connection.execute(limit)
+            connection.commit()
+
+    return engine
 
 
 @cache
 def sessions() -> sessionmaker[Session]:
     """The session factory of this process, on the configured database; made on first use, after any fork."""
-    return sessionmaker(make_engine(settings().database_url), expire_on_commit=False)
+    # A transaction of ours lasts milliseconds. Others wait for the rows of one that hangs: the sweep, too.
+    idle_s = max(1, settings().lease_s / 4)
+    return sessionmaker(make_engine(settings().database_url, idle_s=idle_s), expire_on_commit=False)
 
 
 def reading() -> Session:

@@ -124,6 +124,7 @@ def _is_outage(error: DBAPIError) -> bool:
         "OperationalError",
         "AdminShutdown",
         "DeadlockDetected",
+        "IdleInTransactionSessionTimeout",
         "SerializationFailure",
         "CannotConnectNow",
         "ConnectionTimeout",

@@ -78,6 +78,11 @@ class Cycle:
         if process is not None:
             self._going.append((process, time.monotonic() + within_s, why))
 
+    def waits_again(self) -> bool:
+        """Whether a job that some worker has lost waits for the next one."""
+        views = self.rig.database.views(self.plan.cycle) or ()
+        return any(view.status == "queued" and view.attempt > 0 for view in views)
+
     def leases_of(self, name: str) -> frozenset[UUID] | None:
         """The tokens under which a process holds jobs and evaluations now; None while nobody can say."""
         return self.rig.database.leases(f"{name}-%")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import DBAPIError
 
+from core.db import sessions
 from core.errors import NonFinite, OutOfMemory, StoreFull, StoreUnavailable, TrainerCrashed
 from core.jobs import endings, records, requests
 from core.jobs.claim import claim
+from core.jobs.lease import fenced
 from core.jobs.sweep import sweep
 from core.jobs.tables import Job, JobEvent
+from core.settings import settings
 from worker import outcome
 from worker.supervisor import Ending
 
@@ -212,3 +217,28 @@ def test_a_training_that_a_rule_ends_keeps_what_it_has_even_if_saving_took_too_l
     job = job_of(db, attempt)
     assert job.status == ("succeeded" if images_seen else "failed")
     assert job.infrastructure_failures == 0
+
+
+@pytest.mark.usefixtures("_worker_settings")
+def test_a_worker_that_hangs_in_a_transaction_keeps_its_job_no_longer_than_others(
+    db: Sessions, submit: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped between a write and its commit, it holds the job's row (chaos, a frozen worker)."""
+    monkeypatch.setenv("SLAEGAN_LEASE_S", "4")
+    sessions().kw["bind"].dispose()
+    settings.cache_clear()
+    sessions.cache_clear()
+    submit()
+    attempt = take(db, lease_s=-1)
+    with sessions()() as hanging:
+        fenced(hanging, attempt)
+        clean(db)
+        assert job_of(db, attempt).status == "running", "its row is locked"
+        deadline = time.monotonic() + 10
+        while job_of(db, attempt).status == "running":
+            assert time.monotonic() < deadline, "the lock outlives a lease"
+            time.sleep(0.1)
+            clean(db)
+        with pytest.raises(DBAPIError):
+            hanging.commit()
+    assert job_of(db, attempt).status == "queued"
