@@ -64,7 +64,8 @@ def up(
     """Run the whole service on this machine, until Ctrl-C.
 
     PostgreSQL and Valkey come from wheels and live inside the data folder (by default in your user data folder),
-    with sockets only; then API, a trainer for each CUDA device (or one for the CPU), a metrics worker, and beat.
+    with sockets only; then API, a trainer for each CUDA device (or one for the CPU), workers for metrics, sweeps and
+    chores, and beat.
     With DATABASE_URL, BROKER_URL or STORAGE_URL set, those servers are used instead.
     """
     try:

@@ -27,7 +27,7 @@ def page(
 
 
 def redeliver(session: Session, *, tenant_id: UUID, delivery_id: UUID) -> WebhookDelivery:
-    """Make a delivery due now, under the same id and with all its attempts before it; the caller commits, then wakes.
+    """Make a delivery due now, under the same id, with as many attempts as a new one; the caller commits, then wakes.
 
     Raises:
         NotFound: the tenant has no such delivery.
