@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -15,7 +14,8 @@ from core.datasets.held_out import split
 from core.errors import DatabaseUnavailable, DataFailed, LeaseLost, SlaeganError, StoreUnavailable
 from core.files import sha256_of
 from core.jobs import lease, records
-from core.jobs.tables import Checkpoint, JobEvent
+from core.jobs.service import submitted_with
+from core.jobs.tables import Checkpoint
 from core.metrics.protocol import planned_protocol
 from core.schemas.ticks import TrainingSpec
 from core.schemas.training import SlaeganConfig
@@ -161,12 +161,14 @@ def _init_from(attempt: Attempt, *, work_dir: Path) -> Path | None:
     Raises:
         DataFailed: it is damaged or deleted: random weights instead would be another training.
     """
-    submitted = write(Session.get_one, JobEvent, (attempt.job_id, 1)).payload.get("init_from")
-    if submitted is None:
+    checkpoint_id = write(submitted_with, attempt.job_id)
+    if checkpoint_id is None:
         return None
-    checkpoint = write(Session.get, Checkpoint, UUID(submitted))
+    checkpoint = write(Session.get, Checkpoint, checkpoint_id)
     if checkpoint is None:
-        raise DataFailed(f"The checkpoint {submitted} to begin from is deleted.", checkpoint_id=submitted)
+        raise DataFailed(
+            f"The checkpoint {checkpoint_id} to begin from is deleted.", checkpoint_id=str(checkpoint_id)
+        )
     target = work_dir / "init.checkpoint"
     store().fetch(checkpoint.storage_key, target)
     if sha256_of(target) != checkpoint.sha256:

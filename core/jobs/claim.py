@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, func, select, true
+from sqlalchemy import Select, func, select, true
 
 from core.jobs.lease import Attempt, expiry
 from core.jobs.service import advance
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import InstrumentedAttribute, Session
+
+Query = TypeVar("Query", bound="Select[*tuple[Any, ...]]")
 
 
 def claim(session: Session, *, worker: str, lease_s: float, max_running: int = 0) -> Attempt | None:
@@ -48,18 +50,14 @@ def claim(session: Session, *, worker: str, lease_s: float, max_running: int = 0
 
 def _best(session: Session, tenant_id: UUID) -> UUID | None:
     """A tenant's best job, locked; others skip it."""
-    return session.scalar(
-        select(Job.id)
-        .where(Job.tenant_id == tenant_id, *_ready())
-        .order_by(Job.priority.desc(), Job.queued_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
+    return session.scalar(_first(select(Job.id), tenant_id).with_for_update(skip_locked=True))
 
 
-def _ready() -> tuple[ColumnElement[bool], ...]:
-    now = func.clock_timestamp()
-    return Job.status == "queued", Job.not_before.is_(None) | (Job.not_before <= now)
+def _first(query: Query, tenant_id: UUID | InstrumentedAttribute[UUID]) -> Query:
+    """Of a tenant's jobs that may begin now the next one."""
+    may_begin = Job.not_before.is_(None) | (Job.not_before <= func.clock_timestamp())
+    query = query.where(Job.tenant_id == tenant_id, Job.status == "queued", may_begin)
+    return query.order_by(Job.priority.desc(), Job.queued_at).limit(1)
 
 
 def _tenants_in_turn(session: Session) -> Sequence[UUID]:
@@ -67,13 +65,7 @@ def _tenants_in_turn(session: Session) -> Sequence[UUID]:
     running = (
         select(func.count()).where(Job.tenant_id == Tenant.id, Job.status == "running").scalar_subquery()
     )
-    best = (
-        select(Job.priority, Job.queued_at)
-        .where(Job.tenant_id == Tenant.id, *_ready())
-        .order_by(Job.priority.desc(), Job.queued_at)
-        .limit(1)
-        .lateral()
-    )
+    best = _first(select(Job.priority, Job.queued_at), Tenant.id).lateral()
     query = select(Tenant.id).join(best, true())
     return session.scalars(query.order_by(best.c.priority.desc(), running, best.c.queued_at)).all()
 
@@ -117,5 +109,4 @@ def _taken(session: Session, job_id: UUID, *, worker: str, lease_s: float) -> At
         infrastructure_failures=job.infrastructure_failures,
         out_of_memory=job.out_of_memory,
         config=job.config,
-        init_from=job.init_from,
     )

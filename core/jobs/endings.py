@@ -50,19 +50,15 @@ def settle(session: Session, job_id: UUID) -> bool:
     The job's row is locked first: of two evaluations that end at once, the later one sees the earlier.
     """
     session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
-    open_evaluations = select(Evaluation.id).where(
-        Evaluation.job_id == job_id,
-        Evaluation.kind == "metrics",
-        Evaluation.status.in_(PENDING),
+    return advance(session, job_id, evaluated(), values={"status": "succeeded", **ENDED}, event="succeeded")
+
+
+def evaluated() -> ColumnElement[bool]:
+    """The condition that a job's training is done and no point of its curve is still to come."""
+    to_come = select(Evaluation.id).where(
+        Evaluation.job_id == Job.id, Evaluation.kind == "metrics", Evaluation.status.in_(PENDING)
     )
-    return advance(
-        session,
-        job_id,
-        Job.status == "evaluating",
-        ~open_evaluations.exists(),
-        values={"status": "succeeded", **ENDED},
-        event="succeeded",
-    )
+    return (Job.status == "evaluating") & ~to_come.exists()
 
 
 def fail(session: Session, attempt: Attempt, error: SlaeganError, *, last_lines: Sequence[str] = ()) -> None:

@@ -35,7 +35,6 @@ class Attempt:
     infrastructure_failures: int
     out_of_memory: int
     config: dict[str, Any]
-    init_from: UUID | None
 
     def held(self) -> ColumnElement[bool]:
         """The condition that every write of this attempt carries."""

@@ -12,9 +12,10 @@ from sqlalchemy import func, select, update
 from core.datasets import service as datasets
 from core.errors import Conflict, InvalidRequest, NotFound
 from core.evaluations.tables import Evaluation
-from core.jobs.service import ENDED, advance, check_queue, drop_evaluations
+from core.jobs.records import latest_states
+from core.jobs.service import ENDED, advance, check_queue, drop_evaluations, submitted_with
 from core.jobs.stopping import RULES
-from core.jobs.tables import Checkpoint, Job, JobEvent, Loss, Sample
+from core.jobs.tables import Checkpoint, Job, Loss, Sample
 from core.schemas.jobs import Status
 from core.schemas.training import SlaeganConfig, StoppingConfig
 
@@ -126,7 +127,7 @@ def retry(
     if job.status not in (Status.FAILED, Status.CANCELLED):
         raise Conflict(f"Job {job_id} is {job.status}: only a failed or cancelled job can be tried again.")
     state = None if fresh else _newest_state(session, job)
-    if state is None and job.init_from is None and _began_from(session, job_id) is not None:
+    if state is None and job.init_from is None and submitted_with(session, job_id) is not None:
         raise Conflict(
             f"The checkpoint that job {job_id} began from is deleted: submit a new job with another one."
         )
@@ -194,18 +195,7 @@ def _locked(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
 
 
 def _newest_state(session: Session, job: Job) -> Checkpoint | None:
-    return session.scalar(
-        select(Checkpoint)
-        .where(Checkpoint.job_id == job.id, Checkpoint.run == job.run, Checkpoint.kind == "state")
-        .order_by(Checkpoint.images_seen.desc())
-        .limit(1)
-    )
-
-
-def _began_from(session: Session, job_id: UUID) -> str | None:
-    """The checkpoint that the job was submitted with; `init_from` forgets one that is deleted."""
-    first = session.get_one(JobEvent, (job_id, 1))
-    return first.payload.get("init_from")
+    return next(iter(latest_states(session, job.id, run=job.run)), None)
 
 
 def _queue_again(

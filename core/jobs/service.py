@@ -96,6 +96,12 @@ def create(
     return job
 
 
+def submitted_with(session: Session, job_id: UUID) -> UUID | None:
+    """The checkpoint that a job was submitted with; its `init_from` forgets one that is deleted."""
+    found = session.get_one(JobEvent, (job_id, 1)).payload.get("init_from")
+    return None if found is None else UUID(found)
+
+
 def check_queue(session: Session, *, tenant_id: UUID, max_queued: int) -> None:
     """Refuse a job where too many of the tenant's wait already.
 

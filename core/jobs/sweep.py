@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, func, select, update
 
 from core.errors import InfrastructureError, TimeLimit, WorkersLost
 from core.evaluations import service as evaluations
-from core.evaluations.tables import PENDING, Evaluation
+from core.evaluations.tables import Evaluation
 from core.jobs import endings
 from core.jobs.service import ENDED, advance, drop_evaluations
 from core.jobs.tables import Job, Worker
@@ -51,11 +51,7 @@ def sweep(session: Session, *, lease_s: float, max_failures: int, max_evaluation
         )
     ).all():
         _take_back_evaluation(session, evaluation, max_attempts=max_evaluation_attempts)
-    open_evaluations = select(Evaluation.id).where(
-        Evaluation.job_id == Job.id, Evaluation.kind == "metrics", Evaluation.status.in_(PENDING)
-    )
-    done = select(Job.id).where(Job.status == "evaluating", ~open_evaluations.exists())
-    for job_id in session.scalars(done.order_by(Job.id)).all():
+    for job_id in session.scalars(select(Job.id).where(endings.evaluated()).order_by(Job.id)).all():
         endings.settle(session, job_id)
     return _hints(session, lease_s=lease_s)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from core.jobs.claim import claim as claim_job
+from core.jobs.service import submitted_with
 from tests.integration.api import story
 from tests.integration.api.conftest import problem
 from tests.picture_files import form, pngs
@@ -71,4 +72,4 @@ def test_a_job_begins_from_a_checkpoint_of_the_same_shape(owner: Person, session
     attempt = claim_job(session, worker="w2", lease_s=600)
     session.commit()
     assert attempt is not None
-    assert (str(attempt.job_id), attempt.init_from) == (tuned.json()["id"], made)
+    assert (str(attempt.job_id), submitted_with(session, attempt.job_id)) == (tuned.json()["id"], made)
