@@ -12,9 +12,9 @@ COPY migrations migrations
 RUN /opt/slaegan/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.12-slim
-RUN useradd --uid 10001 --create-home slaegan && install -d -o slaegan /data /data/store /data/scratch /opt/weights
+RUN useradd --uid 10001 --create-home slaegan && install -d -o slaegan /data /data/store /data/scratch /data/scratch/resumable /opt/weights
 COPY --from=build /opt/slaegan /opt/slaegan
-ENV PATH=/opt/slaegan/bin:$PATH PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 SLAEGAN_DATA_DIR=/data/scratch \
+ENV PATH=/opt/slaegan/bin:$PATH PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 SLAEGAN_LOG_FORMAT=json SLAEGAN_DATA_DIR=/data/scratch \
     SLAEGAN_WEIGHTS_DIR=/opt/weights SLAEGAN_HOST=0.0.0.0
 ARG COMMIT
 ENV SLAEGAN_COMMIT=$COMMIT

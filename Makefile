@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA ?= slaegan-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format bench bench-train bench-metrics chaos load study ablation lock clean
+.PHONY: help setup demo up test check format bench bench-train bench-metrics bench-codes families chaos fuzz fuzz-api load openapi openapi-release study ablation lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,14 +26,17 @@ demo: $(STAMP) ## Train on the bundled pictures; results in demo-output/
 up: $(STAMP) ## Start the whole stack, data in DATA=slaegan-data
 	$(BIN)/slaegan up --data $(DATA)
 
+# Two at a time, a file each, with servers of their own; but one after the other where real processes are timed.
 test: $(STAMP) ## Run every test that this machine can run
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/integration tests/gpu
+	$(BIN)/python -m pytest tests/e2e
 
-check: $(STAMP) ## Lint, types, architecture
+check: $(STAMP) ## Lint, types, architecture, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python requirements/audit.py
 
 format: $(STAMP) ## Format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
@@ -48,13 +51,38 @@ bench-train: $(STAMP) ## Time a training step against the textbook's, and a firs
 bench-metrics: $(STAMP) ## Time an evaluation against torch-fidelity's FID
 	$(BIN)/python -m benchmarks.metrics $(OPTIONS)
 
+# Half an hour of an otherwise idle machine for each set of pictures; what is finished is not run again.
+families: $(STAMP) ## Compare all families at equal wall time, on PICTURES="name=folder ..."; goes on where it was
+	$(BIN)/python -m benchmarks.families --pictures $(PICTURES) $(OPTIONS)
+
+bench-codes: $(STAMP) ## Time training on latent codes against training on pictures, and what decoding loses
+	$(BIN)/python -m benchmarks.codes $(OPTIONS)
+
 CYCLES ?= 15
 SEED ?= 1
 chaos: $(STAMP) ## Kill everything at seeded moments, CYCLES=15 SEED=1, and prove that nothing is lost or doubled
 	$(BIN)/python -m benchmarks.chaos --cycles $(CYCLES) --seed $(SEED) $(OPTIONS)
 
+MUTANTS ?= 10000
+fuzz: $(STAMP) ## Send MUTANTS=10000 mutated pictures through the decoding process, from SEED=1
+	SLAEGAN_FUZZ_MUTANTS=$(MUTANTS) SLAEGAN_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/unit/datasets/test_fuzz_pictures.py
+
 load: $(STAMP) ## Measure every target of the service's speed and recovery; eight minutes, OPTIONS=--quick for a try-out
 	$(BIN)/python -m benchmarks.load $(OPTIONS)
+
+# The document does not depend on them, but nothing of the service is made without addresses.
+openapi: export DATABASE_URL := postgresql://none/none
+openapi: export BROKER_URL := redis://none
+openapi: export STORAGE_URL := file:///none
+openapi: $(STAMP) ## Write the OpenAPI document into docs/openapi.json
+	$(BIN)/python -m api.document docs/openapi.json
+
+openapi-release: openapi ## At a release: make this document the one that later ones must not break
+	cp docs/openapi.json docs/openapi-released.json
+
+FUZZ_EXAMPLES ?= 500
+fuzz-api: $(STAMP) ## Ask every operation with made-up data, FUZZ_EXAMPLES=500 times, others on each run
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --timeout 3600 tests/integration/api/test_conformance.py
 
 study: $(STAMP) ## Say of PICTURES="name=folder ..." the metrics' floors, and what they make of a memoriser
 	$(BIN)/python -m benchmarks.metrics_study --pictures $(PICTURES) $(OPTIONS)
@@ -71,7 +99,7 @@ DROP_SELF = sed -i '/^slaegan @/d; /^\# WARNING: pip install will require/d; /^\
 lock: $(STAMP) ## Renew the lock files from pyproject.toml (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(UPGRADE) --extra dev --output-file requirements/dev.txt pyproject.toml
 	for part in api worker; do \
-	  $(COMPILE) --constraint requirements/dev.txt --extra $$part --output-file requirements/$$part.txt pyproject.toml; \
+	  $(COMPILE) --constraint requirements/dev.txt --extra $$part --extra otel --output-file requirements/$$part.txt pyproject.toml; \
 	done
 	$(DROP_SELF) requirements/dev.txt requirements/api.txt requirements/worker.txt
 

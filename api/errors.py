@@ -14,20 +14,24 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from api.idempotency import Replay, replay
 from api.openapi import PROBLEM_MEDIA_TYPE, allowed_methods
 from core.errors import (
     DatabaseUnavailable,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     RateLimited,
     RequestError,
     SlaeganError,
     TooLarge,
+    TooSlow,
     Unauthenticated,
     UnsupportedMedia,
 )
 from core.schemas.pages import Problem
+from core.schemas.wording import place, wording
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +44,8 @@ MAX_SHOWN = 200
 _logger = logging.getLogger("slaegan.api")
 _EXACT_IN_JSON = 2**53
 _BY_STATUS = {
-    error.status: error for error in (RequestError, NotFound, TooLarge, UnsupportedMedia, InvalidRequest)
+    error.status: error
+    for error in (RequestError, NotFound, TooSlow, TooLarge, UnsupportedMedia, InvalidRequest)
 }
 
 
@@ -83,6 +88,7 @@ def problem_response(
 def install(app: FastAPI) -> None:
     """Make an application answer all failures in this shape."""
     app.add_exception_handler(SlaeganError, _on_slaegan_error)
+    app.add_exception_handler(Replay, replay)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
@@ -97,11 +103,16 @@ def database_away(error: Exception) -> DatabaseUnavailable:
     return DatabaseUnavailable("The database does not answer; nothing was changed. Try again in a moment.")
 
 
+def of_http(error: HTTPException) -> RequestError:
+    """The error of our tree that an HTTPException stands for."""
+    return _BY_STATUS.get(error.status_code, RequestError)(error.detail)
+
+
 def _headers(error: SlaeganError) -> dict[str, str]:
     match error:
         case Unauthenticated():
             return {"WWW-Authenticate": "Bearer"}
-        case RateLimited():
+        case RateLimited() | Overloaded():
             return {"Retry-After": str(error.details["retry_after_s"])}
         case _:
             return {}
@@ -110,7 +121,7 @@ def _headers(error: SlaeganError) -> dict[str, str]:
 async def _on_slaegan_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SlaeganError)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _logger.error("request=%s %s: %s", request.state.request_id, error.code, error.message)
+        _logger.error("%s: %s", error.code, error.message)
     return problem_response(request.scope, error)
 
 
@@ -123,8 +134,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         return problem_response(request.scope, refusal, headers={"Allow": allowed})
     if error.status_code == HTTPStatus.NOT_FOUND:
         return problem_response(request.scope, NotFound(f"There is nothing at {request.url.path}."))
-    kind = _BY_STATUS.get(error.status_code, RequestError)
-    return problem_response(request.scope, kind(error.detail), headers=error.headers)
+    return problem_response(request.scope, of_http(error), headers=error.headers)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
@@ -147,7 +157,7 @@ async def _on_disconnect(request: Request, _error: Exception) -> Response:
 
 
 async def _on_data_error(request: Request, error: Exception) -> Response:
-    _logger.warning("request=%s the database refused a value: %s", request.state.request_id, error)
+    _logger.warning("the database refused a value: %s", error)
     return problem_response(request.scope, InvalidRequest("A value in the request cannot be stored."))
 
 
@@ -156,12 +166,18 @@ async def _on_database_away(request: Request, error: Exception) -> Response:
 
 
 def _entry(error: dict[str, Any]) -> dict[str, Any]:
-    where = ".".join(str(part)[:MAX_SHOWN] for part in error["loc"])
-    reason = error.get("ctx", {}).get("error")
-    what = error["msg"] if reason is None or str(reason) in error["msg"] else f"{error['msg']}: {reason}"
+    where = place(error)
     # Of broken JSON there is no value to show.
     value = None if error["type"] == "json_invalid" else error.get("input")
-    return {"where": where[:MAX_SHOWN], "what": what[: 2 * MAX_SHOWN], "input": _shown(value)}
+    return {
+        "where": _cut(where, MAX_SHOWN),
+        "what": _cut(wording(error), 2 * MAX_SHOWN),
+        "input": _shown(value),
+    }
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _shown(value: Any) -> Any:
@@ -171,7 +187,7 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str):
         # Lone surrogates, which JSON can escape and UTF-8 cannot hold, become question marks.
         value = value.encode(errors="replace").decode()
-        return value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "…"
+        return _cut(value, MAX_SHOWN)
     if isinstance(value, int | float) and -_EXACT_IN_JSON < value < _EXACT_IN_JSON:
         return value
     return reprlib.repr(value)

@@ -94,6 +94,10 @@ class Feed(Generic[Item]):
         for job_id in list(self._channels):
             self._finish(job_id)
 
+    def open_streams(self) -> int:
+        """How many streams listen at this moment."""
+        return sum(len(channel.queues) for channel in list(self._channels.values()))
+
     async def follow(self, job_id: UUID, *, after: int) -> AsyncIterator[Item | None]:
         """Items of a job with a greater number, each once and in order, until the job is over.
 

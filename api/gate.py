@@ -6,32 +6,46 @@ FastAPI parses a form before any dependency runs, so an unkeyed upload would be 
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
 from sqlalchemy import exc as database
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from api import scrape
+from api.addresses import counted_as
 from api.errors import database_away, problem_response
+from api.routes import docs
 from core import keys
 from core.db import reading
 from core.errors import Forbidden, RateLimited, SlaeganError, TooLarge, Unauthenticated, UnsupportedMedia
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from api.identities import Identities
     from core.settings import Settings
 
 PROBES = frozenset({"/healthz", "/readyz"})
-PUBLIC = PROBES | {"/", "/docs", "/openapi.json"}
-UPLOAD = ("POST", "/v1/datasets")
+PUBLIC = PROBES | docs.ADDRESSES | {"/", "/openapi.json"}
+# Method, path and media type of the requests that bring files; every other body is JSON.
+UPLOADS = (
+    ("POST", re.compile("/v1/datasets(/[^/]+/versions)?"), "multipart/form-data"),
+    ("POST", re.compile("/v1/uploads"), "application/offset+octet-stream"),
+    ("PATCH", re.compile("/v1/uploads/[^/]+"), "application/offset+octet-stream"),
+)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UNKEYED_SHARE = 100
+# So many times its rate an address guesses before its unknown keys are not even looked up. Not at once: those behind
+# one address would lock each other out.
+GUESSES_SHARE = 10
 KEY_THREADS = 3
 _MAX_TOKEN_LENGTH = 200
 
@@ -42,16 +56,28 @@ class Gate:
     Args:
         app: what lies behind the gate.
         settings: rates and sizes.
+        identities: of keys that were seen a moment ago.
+        on_refusal: called with the code of each refusal.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        identities: Identities,
+        on_refusal: Callable[[str], None],
+    ) -> None:
+        self._on_refusal = on_refusal
         self._app = app
         self._settings = settings
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        # A fixed window by hand: the library's strategy would look up the count, and again what is left of it.
+        self._counts = MemoryStorage()
         self._keyed = RateLimitItemPerMinute(settings.requests_per_minute)
         self._unkeyed = RateLimitItemPerMinute(max(1, settings.requests_per_minute // UNKEYED_SHARE))
         # Keys are looked up in threads of their own: uploads being decoded must not keep others from the door.
         self._threads = anyio.CapacityLimiter(KEY_THREADS)
+        self._identities = identities
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,6 +88,7 @@ class Gate:
             await self._admit(scope, headers)
             limit_bytes = self._body_limit(scope, headers)
         except SlaeganError as error:
+            self._on_refusal(error.code)
             await problem_response(scope, error)(scope, receive, send)
             return
         await self._app(scope, _counted(receive, limit_bytes=limit_bytes), send)
@@ -69,11 +96,13 @@ class Gate:
     async def _admit(self, scope: Scope, headers: Headers) -> None:
         if scope["path"] in PROBES:
             return
+        if scope["path"] == scrape.PATH:
+            self._admit_scraper(scope, headers)
+            return
         token = _bearer(headers)
-        identity = await self._identify(token) if token else None
+        identity = await self._identify(scope, token) if token else None
         if identity is None:
-            # The peer's own address: X-Forwarded-For says whatever the client likes.
-            self._count(self._unkeyed, scope["client"][0] if scope["client"] else "local")
+            self._count_unkeyed(scope)
             if scope["path"] in PUBLIC:
                 return
             raise Unauthenticated(
@@ -81,33 +110,67 @@ class Gate:
                 if token is None
                 else "This API key is unknown, expired or revoked."
             )
-        self._count(self._keyed, str(identity.key_id))
+        self._count(scope, self._keyed, str(identity.key_id))
         needed = "read" if scope["method"] in SAFE_METHODS else "write"
         if needed not in identity.scopes:
             raise Forbidden(
                 f"This key lacks the scope {needed!r}.", needed=needed, scopes=sorted(identity.scopes)
             )
         scope["state"]["identity"] = identity
+        scope["app"].state.key_uses.note(identity.key_id)
 
-    async def _identify(self, token: str) -> keys.Identity | None:
+    def _admit_scraper(self, scope: Scope, headers: Headers) -> None:
+        token = self._settings.metrics_token.get_secret_value()
+        if token:
+            self._refuse_guesses(scope, beyond=self._unkeyed.amount)
         try:
-            return await anyio.to_thread.run_sync(_look_up, token, limiter=self._threads)
+            scrape.check_scraper(scope, headers, token=token)
+        except Unauthenticated:
+            # Guesses are counted like those of keys.
+            self._count_unkeyed(scope)
+            raise
+
+    async def _identify(self, scope: Scope, token: str) -> keys.Identity | None:
+        known = self._identities.get(token)
+        if known is not None:
+            return known
+        self._refuse_guesses(scope, beyond=GUESSES_SHARE * self._unkeyed.amount)
+        try:
+            identity = await anyio.to_thread.run_sync(_look_up, token, limiter=self._threads)
         except (database.OperationalError, database.InterfaceError, database.TimeoutError) as error:
             raise database_away(error) from error
+        if identity is not None:
+            self._identities.put(token, identity)
+        return identity
 
-    def _count(self, item: RateLimitItemPerMinute, who: str) -> None:
-        if not self._limiter.hit(item, who):
-            wait_s = self._limiter.get_window_stats(item, who).reset_time - time.time()
-            retry_after_s = max(1, math.ceil(wait_s))
+    def _refuse_guesses(self, scope: Scope, *, beyond: int) -> None:
+        """Refuse without a look at the token, and count, if the address has used up more than its rate."""
+        if self._counts.get(self._unkeyed.key_for(_address(scope))) >= beyond:
+            self._count_unkeyed(scope)
+
+    def _count_unkeyed(self, scope: Scope) -> None:
+        self._count(scope, self._unkeyed, _address(scope))
+
+    def _count(self, scope: Scope, item: RateLimitItemPerMinute, who: str) -> None:
+        """Count a request, and leave in the scope what the answer will say of the rate."""
+        key = item.key_for(who)
+        count = self._counts.incr(key, item.get_expiry())
+        reset_s = max(1, math.ceil(self._counts.get_expiry(key) - time.time()))
+        scope["state"]["headers"] += (
+            (b"ratelimit-limit", b"%d" % item.amount),
+            (b"ratelimit-remaining", b"%d" % max(0, item.amount - count)),
+            (b"ratelimit-reset", b"%d" % reset_s),
+        )
+        if count > item.amount:
             raise RateLimited(
-                f"More than {item.amount} requests a minute: try again in {retry_after_s} s.",
-                retry_after_s=retry_after_s,
+                f"More than {item.amount} requests a minute: try again in {reset_s} s.",
+                retry_after_s=reset_s,
                 requests_per_minute=item.amount,
             )
 
     def _body_limit(self, scope: Scope, headers: Headers) -> int:
-        is_upload = (scope["method"], scope["path"]) == UPLOAD
-        limit_bytes = self._settings.max_upload_bytes if is_upload else self._settings.max_body_bytes
+        file_type = _file_type(scope)
+        limit_bytes = self._settings.max_upload_bytes if file_type else self._settings.max_body_bytes
         declared_bytes = int(headers.get("content-length", "0"))
         if declared_bytes > limit_bytes:
             raise TooLarge(
@@ -116,8 +179,25 @@ class Gate:
                 limit_bytes=limit_bytes,
             )
         if declared_bytes or "transfer-encoding" in headers:
-            _check_media_type(headers, wanted="multipart/form-data" if is_upload else "application/json")
+            _check_media_type(headers, wanted=file_type or "application/json")
         return limit_bytes
+
+
+def _address(scope: Scope) -> str:
+    """The peer's own address, or what a trusted proxy says of it."""
+    return counted_as(scope["client"][0]) if scope["client"] else "local"
+
+
+def _file_type(scope: Scope) -> str | None:
+    """The media type of the file that a request may bring; None where it may bring none."""
+    return next(
+        (
+            media_type
+            for method, path, media_type in UPLOADS
+            if method == scope["method"] and path.fullmatch(scope["path"])
+        ),
+        None,
+    )
 
 
 def _look_up(token: str) -> keys.Identity | None:

@@ -3,42 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import gc
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
 
-from api import errors, openapi
+from api import errors, openapi, scrape
+from api.binding import await_key
+from api.chores import clear_uploads, write_key_uses
+from api.deps import known_query
 from api.envelope import Envelope
 from api.feed import Feed
-from api.gate import Gate
+from api.gate import PROBES, Gate
+from api.identities import Identities
+from api.instruments import Instruments
+from api.listeners import Listeners
+from api.proxies import Proxies
 from api.routes import (
     artifacts,
+    audit,
     comparison,
     datasets,
+    docs,
     evaluations,
     events,
     health,
     jobs,
+    keys,
     logs,
     models,
+    monitoring,
+    uploads,
+    usage,
     webhooks,
 )
+from api.scrape import ServiceCollector
+from api.server import allow_files, serve
+from api.shell import CORS, Shell
 from api.sources import Events, Logs
-from core.datasets.scratch import NEW_UPLOAD_S, clear_abandoned
+from api.tus import Tus
+from core import logbook, tracing
+from core.datasets.scratch import clear_abandoned
+from core.keys.uses import KeyUses
 from core.settings import settings
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
-_logger = logging.getLogger("slaegan.api")
-MAX_HEAD_BYTES = 32 * 1024
-SHUTDOWN_S = 10
+_NOT_TRACED = PROBES | {scrape.PATH}
 
 
 def create_app() -> FastAPI:
@@ -48,13 +64,26 @@ def create_app() -> FastAPI:
         version=version("slaegan"),
         description="Upload pictures, train a generator, watch its FID curve, download it.",
         openapi_url="/openapi.json",
-        docs_url="/docs",
+        docs_url=None,  # api.routes.docs
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(known_query)],
         generate_unique_id_function=lambda route: route.name,
         lifespan=_lifespan,
+        telemetry={
+            "tracer_provider": tracing.provider(),
+            "tracing": tracing.provider() is not None,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": lambda scope: scope["path"] in _NOT_TRACED,
+        },
     )
-    every = (datasets, jobs, comparison, evaluations, events, logs, artifacts, webhooks, models, health)
+    every = (
+        *(datasets, uploads, jobs, comparison, evaluations, events, logs, artifacts, webhooks, models),
+        *(keys, audit, usage, health, monitoring, docs),
+    )
     for routes in every:
         app.include_router(routes.router)
     errors.install(app)
@@ -62,73 +91,65 @@ def create_app() -> FastAPI:
     pace = {"poll_s": settings().stream_poll_s, "heartbeat_s": settings().stream_heartbeat_s}
     app.state.feed = Feed(Events(), **pace)
     app.state.log_feed = Feed(Logs(), **pace)
+    app.state.listeners = Listeners(max_streams=settings().max_streams, check_s=settings().stream_key_check_s)
+    app.state.key_uses = KeyUses()
     app.state.readiness = health.Readiness()
-    app.add_middleware(Gate, settings=settings())
-    app.add_middleware(Envelope)
+    instruments = _instruments(app)
+    app.state.identities = Identities(settings().key_cache_s)
+    app.add_middleware(
+        Gate,
+        settings=settings(),
+        identities=app.state.identities,
+        on_refusal=instruments.refused,
+    )
+    app.add_middleware(Tus)
+    if settings().cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings().cors_origins, **CORS)
+    app.add_middleware(Shell, settings=settings())
+    app.add_middleware(Envelope, instruments=instruments, hsts_s=settings().hsts_s)
+    if settings().trusted_proxies:
+        app.add_middleware(Proxies, networks=settings().trusted_proxies)
     return app
+
+
+def _instruments(app: FastAPI) -> Instruments:
+    instruments = Instruments(version=app.version, commit=settings().commit)
+    instruments.watch_streams(events=app.state.feed.open_streams, logs=app.state.log_feed.open_streams)
+    app.state.instruments = instruments
+    app.state.service_collector = ServiceCollector(settings())
+    instruments.registry.register(app.state.service_collector)
+    return instruments
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(clear_abandoned)
-    clearing = asyncio.create_task(_clear_uploads())
+    chores = [
+        asyncio.create_task(chore)
+        for chore in (clear_uploads(), write_key_uses(app.state.key_uses), app.state.listeners.check_keys())
+    ]
     try:
         async with app.state.feed.running(), app.state.log_feed.running():
             yield
     finally:
-        clearing.cancel()
-        await asyncio.wait([clearing])
-
-
-async def _clear_uploads() -> None:
-    """Again and again: the garbage collection may run on another machine."""
-    while True:
-        await asyncio.sleep(settings().garbage_every_s)
-        try:
-            await run_in_threadpool(clear_abandoned, older_than_s=NEW_UPLOAD_S)
-        except OSError as error:
-            _logger.warning("Abandoned uploads cannot be removed, trying again later: %s", error)
-
-
-class _Server(uvicorn.Server):
-    """Ends the event streams first: uvicorn would wait for them until its patience is over."""
-
-    def __init__(self, config: uvicorn.Config, *, feeds: Sequence[Feed[Any]]) -> None:
-        super().__init__(config)
-        self._feeds = feeds
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for feed in self._feeds:
-            feed.close()
-        await super().shutdown(sockets)
-
-
-def serve(app: FastAPI, **options: Any) -> uvicorn.Server:
-    """A server for the application, not yet running.
-
-    Args:
-        app: of `create_app`.
-        options: for uvicorn, over the settings'.
-    """
-    chosen: dict[str, Any] = {
-        "host": settings().host,
-        "port": settings().port,
-        "http": "h11",
-        "ws": "none",
-        "h11_max_incomplete_event_size": MAX_HEAD_BYTES,
-        "timeout_graceful_shutdown": SHUTDOWN_S,
-        "proxy_headers": False,
-        "server_header": False,
-        "access_log": False,
-        "log_config": None,
-    }
-    return _Server(uvicorn.Config(app, **chosen | options), feeds=(app.state.feed, app.state.log_feed))
+        for chore in chores:
+            chore.cancel()
+        await asyncio.wait(chores)
+        await run_in_threadpool(tracing.stop)
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    serve(create_app()).run()
+    logbook.setup(settings().log_format)
+    tracing.setup("slaegan-api")
+    allow_files()
+    await_key(settings().host)
+    app = create_app()
+    app.openapi()
+    # What lives as long as the process needs no collector: a full collection of it all held every request up, 0.1 s.
+    gc.collect()
+    gc.freeze()
+    serve(app).run()
 
 
 if __name__ == "__main__":

@@ -32,14 +32,16 @@ from benchmarks import ablation_run, ablation_table
 from benchmarks.ablation_results import answers, append, read_lines, same_run
 from benchmarks.ablation_run import ROOT
 from benchmarks.ablation_speed import Speeds
-from benchmarks.ablation_suites import SUITES, config_of
+from benchmarks.ablation_suites import ALL_SUITES, config_of, of_length, stages_of
 from core.errors import SlaeganError
 from core.metrics.protocol import MetricProtocol, planned_protocol, resolve
+from core.schemas.judging import EvaluationConfig
 from core.schemas.ticks import TrainingSpec
-from core.schemas.training import EvaluationConfig, SlaeganConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from core.schemas.families import Config
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Run:
     suite: str
     variant: str
     dataset: Dataset
-    config: SlaeganConfig
+    config: Config
     protocol: MetricProtocol
     seconds: float | None
 
@@ -106,25 +108,29 @@ def read_dataset(text: str) -> Dataset:
 
 def plan(options: argparse.Namespace, datasets: Sequence[Dataset]) -> Iterator[Run]:
     """All runs of a suite, interleaved: seed outermost, then dataset, then variant."""
-    suite = SUITES[options.suite]
+    suite = ALL_SUITES[options.suite]
     asked = EvaluationConfig(generated=options.generated, precision="fp32")
     evaluation = resolve(asked, weights_dir=options.weights).model_dump()
 
-    def config(variant: str, *, seed: int = 0, **length: int) -> SlaeganConfig:
+    def config(variant: str, *, seed: int = 0, **length: int) -> Config:
         settings = suite.variants[variant]
         return config_of(settings, seed=seed, width=options.width, evaluation=evaluation, **length)
 
     variants = [name for name in suite.variants if not options.variants or name in options.variants]
-    images = dict.fromkeys(variants, options.images)
+    stages = {variant: stages_of(config(variant)) for variant in variants}
+    images = {variant: [options.images] for variant in variants}
     if not suite.equal_images:
         speeds = Speeds(options.results / "speed.json")
-        speeds.measure((config(variant) for variant in variants), weights_dir=options.weights)
-        images = {variant: speeds.images(config(variant), seconds=options.seconds) for variant in variants}
+        speeds.measure((one for every in stages.values() for one, _ in every), weights_dir=options.weights)
+        images = {
+            variant: [speeds.images(one, seconds=share * options.seconds) for one, share in every]
+            for variant, every in stages.items()
+        }
     seconds = None if suite.equal_images else options.seconds
     for seed in range(options.seeds):
         for dataset in datasets:
             for variant in variants:
-                planned = config(variant, seed=seed, images=images[variant])
+                planned = of_length(config(variant, seed=seed), images[variant])
                 protocol = planned_protocol(planned, image_count=dataset.pictures)
                 yield Run(options.suite, variant, dataset, planned, protocol, seconds)
 
@@ -209,7 +215,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--suite", choices=SUITES, default="table2")
+    parser.add_argument("--suite", choices=ALL_SUITES, default="table2")
     parser.add_argument("--pictures", nargs="+", metavar="NAME=FOLDER", default=[], help="datasets")
     parser.add_argument("--variants", nargs="+", help="only these of the suite")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant: seeds 0, 1, ...")
@@ -233,7 +239,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for name in ("results", "work", "weights"):
         setattr(options, name, getattr(options, name).resolve())
-    unknown = set(options.variants or ()) - SUITES[options.suite].variants.keys()
+    unknown = set(options.variants or ()) - ALL_SUITES[options.suite].variants.keys()
     if unknown:
         parser.error(f"{options.suite} has no variants {sorted(unknown)}")
     if not (options.pictures or options.table or options.run):

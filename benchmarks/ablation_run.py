@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.files import atomic_path
+from core.parent import bind_to_parent
+from core.schemas.sent import Frozen
 from core.schemas.ticks import (
     EvaluationSpec,
     FactsTick,
@@ -16,15 +18,13 @@ from core.schemas.ticks import (
     Tick,
     TrainingSpec,
 )
-from core.schemas.training import Frozen
-from worker.child import bind_to_parent
 from worker.process import ALLOCATOR
 
 T = TypeVar("T", bound=Tick)
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = "result.json"
 # Facts of the trainer that a result is told with.
-_FACTS = ("commit", "torch", "device", "instruction_set", "threads", "precision")
+_FACTS = ("commit", "parameters", "torch", "device", "instruction_set", "threads", "precision")
 
 
 class RunSpec(Frozen):

@@ -21,8 +21,8 @@ import platformdirs
 
 from benchmarks.ablation_run import environment
 from benchmarks.train_step import random_training
+from core.schemas.slaegan import SlaeganConfig
 from core.schemas.ticks import TICK, FactsTick, ProgressTick, TrainingSpec
-from core.schemas.training import SlaeganConfig
 
 
 def start(spec: TrainingSpec) -> dict[str, float]:

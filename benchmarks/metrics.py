@@ -39,10 +39,12 @@ from core.metrics.networks import VGG16_NAME, register
 from core.metrics.protocol import MetricProtocol, planned_protocol
 from core.metrics.real import RealPictures, load_real
 from core.models.slaegan import LATENT, Generator
+from core.schemas.judging import EvaluationConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.schemas.ticks import EvaluationSpec
-from core.schemas.training import EvaluationConfig, SlaeganConfig
+from core.training.deployed import DeployedGenerator
 from core.training.metadata import MetadataBank
-from core.training.snapshot import DeployedGenerator, load_generator, write_generator
+from core.training.snapshot import load_generator, write_generator
 from core.weights import VGG16_FILE
 
 if TYPE_CHECKING:

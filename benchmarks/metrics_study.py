@@ -25,8 +25,9 @@ from core.metrics.features import Features
 from core.metrics.measure import measure
 from core.metrics.protocol import MetricProtocol, planned_protocol, resolve
 from core.metrics.real import RealPictures, load_real
+from core.schemas.judging import AlarmConfig, EvaluationConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.schemas.ticks import EvaluationSpec
-from core.schemas.training import AlarmConfig, EvaluationConfig, SlaeganConfig
 from core.training.snapshot import load_generator
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class Memoriser:
     noise: float
     """Standard deviation, of 255."""
 
-    def sample(self, *, seed: int, start: int, count: int, latents: str) -> Tensor:
-        """As DeployedGenerator.sample; there are no latents."""
-        del latents
+    def sample(self, *, seed: int, start: int, count: int, latents: str, label: int | None = None) -> Tensor:
+        """As DeployedGenerator.sample; there are neither latents nor classes."""
+        del latents, label
         return torch.cat([self._one(seed, index) for index in range(start, start + count)])
 
     def _one(self, seed: int, index: int) -> Tensor:

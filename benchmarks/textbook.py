@@ -21,7 +21,7 @@ from core.models.slaegan import LATENT, METADATA, crop_quadrant, excitation_pair
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core.schemas.training import SlaeganConfig
+    from core.schemas.slaegan import SlaeganConfig
 
 
 def conv(channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> nn.Module:

@@ -18,7 +18,7 @@ from core.models.slaegan import LATENT, METADATA, crop_quadrant, small_side
 from core.training.augment import augment, flip
 
 if TYPE_CHECKING:
-    from core.schemas.training import SlaeganConfig
+    from core.schemas.slaegan import SlaeganConfig
 
 _BETAS = (0.5, 0.999)
 

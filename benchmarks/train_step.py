@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +30,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.ablation_run import environment
 from benchmarks.textbook_step import TextbookStep
+from core.schemas.families import parse_config
+from core.schemas.slaegan import SlaeganConfig
 from core.schemas.ticks import TrainingSpec
-from core.schemas.training import SlaeganConfig
 from core.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core.schemas.families import Config
+
 PICTURES = 64
+COUNTED = 16  # iterations whose operations are counted: lazy penalties come every 8 or 16
 PEAK_SIDE = 4096
 TERA = 1e12
 
@@ -51,7 +57,7 @@ def random_pictures(folder: Path, *, side: int) -> Path:
     return images_dir
 
 
-def random_training(config: SlaeganConfig, *, folder: Path, weights_dir: Path) -> TrainingSpec:
+def random_training(config: Config, *, folder: Path, weights_dir: Path) -> TrainingSpec:
     """A training on random pictures: the work is that of real ones."""
     return TrainingSpec(
         config=config,
@@ -64,7 +70,25 @@ def random_training(config: SlaeganConfig, *, folder: Path, weights_dir: Path) -
     )
 
 
-def serve(side: str, config: SlaeganConfig, *, weights_dir: Path) -> None:
+class _NoModules(nullcontext[None]):
+    """In place of torch's tracker of modules, whose hooks refuse the second derivatives of penalties."""
+
+    parents = frozenset({"Global"})
+
+
+def settling(config: Config) -> int:
+    """Iterations before those that are measured: in the first one memory is allocated.
+
+    A training on codes encodes each picture when it is first shown to the codes' discriminator. Two passes over the
+    pictures hold one that is whole after the end of stage one, wherever in a pass that comes.
+    """
+    first = math.ceil(config.stage_one / config.shown) if config.family == "codes" else 0
+    if config.family != "codes" or first > PICTURES:  # stage one itself is measured
+        return 1
+    return first + 2 * math.ceil(PICTURES / config.shown)
+
+
+def serve(side: str, config: Config, *, weights_dir: Path) -> None:
     """Be one side: answer every line of stdin with the seconds of an iteration, then with the peak of memory."""
     with tempfile.TemporaryDirectory() as folder:
         trainer, save = None, None
@@ -73,11 +97,16 @@ def serve(side: str, config: SlaeganConfig, *, weights_dir: Path) -> None:
             trainer = Trainer(spec, emit=lambda _tick: None, check_stop=lambda: None)
             step, save = trainer.iterate, trainer.save
         else:
+            assert isinstance(config, SlaeganConfig)
             step = TextbookStep(config)
-        step()  # the first iteration allocates
-        with FlopCounterMode(display=False) as counter:
+        for _ in range(settling(config)):
             step()
-        print(counter.get_total_flops(), flush=True)
+        counter = FlopCounterMode(display=False)
+        counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+        with counter:
+            for _ in range(COUNTED):
+                step()
+        print(counter.get_total_flops() / COUNTED, flush=True)
         for _ in sys.stdin:
             print(_seconds(step), flush=True)
         # A save's stall, while no other save is in flight, comes after the peak of the steps.
@@ -96,9 +125,9 @@ def _seconds(work: Callable[[], None]) -> float:
 
 
 class Side:
-    """A process that takes iterations when told to; its first two are behind it."""
+    """A process that takes iterations when told to; those by which it settles are behind it."""
 
-    def __init__(self, side: str, config: SlaeganConfig, *, weights_dir: Path) -> None:
+    def __init__(self, side: str, config: Config, *, weights_dir: Path) -> None:
         command = [
             *(sys.executable, "-P", "-m", "benchmarks.train_step", "--side", side),
             *("--config", config.model_dump_json(), "--weights", str(weights_dir)),
@@ -177,7 +206,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--weights", type=Path, default=platformdirs.user_cache_path("slaegan") / "weights")
     parser.add_argument("--side", choices=["plain", "ours"], help=argparse.SUPPRESS)
-    parser.add_argument("--config", type=SlaeganConfig.model_validate_json, help=argparse.SUPPRESS)
+    parser.add_argument("--config", type=lambda text: parse_config(json.loads(text)), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
         serve(options.side, options.config, weights_dir=options.weights)

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 from rich.console import Console
 from rich.prompt import Prompt
 from rich.text import Text
 
-from client import connection, control, operations, weights
-from client.arguments import configuration, find_job, find_weights
+from client import connection, control, keys, lint, models, operations, tenants, uploading, usage, weights
+from client.arguments import asked_job, configuration, find_dataset, find_job, find_weights
 from client.backtracking import question, told, wait_for
 from client.comparison import comparison_table, differences_table
 from client.logs import printed
-from client.options import Data, Job, Key, Url, connect, say
+from client.options import Data, Job, Key, Url, connect, path_of, say
 from client.problems import not_installed
 from client.results import download_results
 from client.tables import datasets_table, jobs_table, workers_table
+from client.transfer import require_source
+from client.uploading import send
 from client.verdict import verdict
 from client.watch import display_for, in_style
 from client.watch import watch as watch_job
 from core.errors import Conflict, InvalidRequest, SlaeganError
-from core.schemas.jobs import JobIn, JobOut, Status
-from core.schemas.webhooks import Webhook
+from core.schemas.jobs import JobOut, Status
+from core.schemas.training import DEFAULT_FAMILY
 
 if TYPE_CHECKING:
     from client.http import Client
@@ -36,12 +40,57 @@ app = typer.Typer(
     ),
 )  # fmt: skip
 app.add_typer(control.app)
+app.add_typer(lint.app)
 app.add_typer(weights.app, name="weights")
+app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
+app.command()(models.models)
+app.command()(usage.usage)
 app.command()(operations.drain)
 app.command()(operations.gc)
+app.command()(uploading.upload)
 _LEFT_RUNNING = 130
+# The dataset of a job that is checked before its pictures are uploaded.
+_NOT_YET = UUID(int=0)
 
 OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the API's page in the browser.")]
+
+TrainSource = Annotated[
+    Path | None,
+    typer.Argument(help="A folder of pictures, or a zip or tar file.", metavar="[SOURCE]", parser=path_of),
+]
+TrainDataset = Annotated[
+    str | None,
+    typer.Option(
+        help="Instead of a source: train on this dataset, a version that is there already (id, its beginning, or last)."
+    ),
+]
+Family = Annotated[
+    str | None,
+    typer.Option(help=f"Family of models, {DEFAULT_FAMILY} if not given: `slaegan models` lists them."),
+]
+TrainSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any configuration value, such as evaluation.generated=500: `slaegan models FAMILY` lists them.",
+    ),
+]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JOB",
+        help="Begin from the weights of this job (id, its beginning, or last), or of a checkpoint.",
+    ),
+]
+WebhookUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Send a signed message there when the job ends, pauses or raises an alarm."
+    ),
+]
+Series = Annotated[UUID | None, typer.Option(help="All versions of a dataset: the id of the first.")]
 
 
 def main() -> None:
@@ -78,58 +127,48 @@ def up(
 
 @app.command()
 def train(  # noqa: PLR0917  # typer takes options as parameters
-    source: Annotated[Path, typer.Argument(help="A folder of pictures, or a zip or tar file.")],
+    source: TrainSource = None,
+    dataset: TrainDataset = None,
+    family: Family = None,
     resolution: Annotated[int | None, typer.Option(help="64, 128, 256, 512 or 1024.")] = None,
     images: Annotated[int | None, typer.Option(help="Train until this many pictures were seen.")] = None,
     name: Annotated[str | None, typer.Option(help="For people.")] = None,
     priority: Annotated[int, typer.Option(help="Higher runs first.")] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any configuration value, such as evaluation.generated=500."
-        ),
-    ] = None,
-    init_from: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JOB",
-            help="Begin from the weights of this job (id, its beginning, or last), or of a checkpoint.",
-        ),
-    ] = None,
-    webhook: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Send a signed message there when the job ends, pauses or raises an alarm."
-        ),
-    ] = None,
+    settings: TrainSettings = None,
+    init_from: InitFrom = None,
+    webhook: WebhookUrl = None,
     watching: Annotated[bool, typer.Option("--watch", help="Show progress until the job is over.")] = False,  # noqa: FBT002
     url: Url = None,
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Upload pictures and submit a training."""
-    config = configuration(settings or [], resolution=resolution, total_images=images)
-    title = name or source.resolve().stem
+    """Submit a training: on pictures, which are uploaded, or on a dataset that is there already."""
+    if (source is None) == (dataset is None):
+        raise InvalidRequest(
+            "Give either pictures to upload and train on, or --dataset with one that is there."
+        )
+    configured = partial(
+        configuration, settings or [], family=family, resolution=resolution, total_images=images
+    )
+    asking = partial(asked_job, priority=priority, webhook={"url": webhook} if webhook is not None else None)
+    # What begins from a job is of its family, which is not known yet.
+    config = configured() if init_from is None else None
+    if source is not None:
+        require_source(source)
     with connect(url, key, data) as client:
         begin = None
         if init_from is not None:
             begin, shape = find_weights(client, init_from)
-            config = configuration(settings or [], shape, resolution=resolution, total_images=images)
-        say(f"Uploading {source} …")
-        dataset = client.create_dataset(source, name=title)
-        say(f"Dataset {dataset.id}: {dataset.image_count} pictures, {len(dataset.rejected)} files rejected")
-        for rejection in dataset.rejected:
-            say(f"  {rejection.name}: {rejection.reason}")
-        job = client.create_job(
-            JobIn(
-                dataset_id=dataset.id,
-                name=title,
-                priority=priority,
-                config=config,
-                init_from=begin,
-                webhook=Webhook(url=webhook) if webhook is not None else None,
-            )
-        )
+            config = configured(shape)
+        if source is None:
+            there = find_dataset(client, dataset or "")
+            trained, named = there.id, name or there.name
+        else:
+            trained, named = _NOT_YET, name or source.resolve().stem
+        asked = asking(dataset_id=trained, name=named, config=config, init_from=begin)
+        if source is not None:
+            asked = asked.model_copy(update={"dataset_id": send(client, source, name=named).id})
+        job = client.create_job(asked)
         say(f"Job {job.id}")
         if watching:
             _watch(client, job)
@@ -150,10 +189,15 @@ def jobs(
 
 
 @app.command()
-def datasets(url: Url = None, key: Key = None, data: Data = None) -> None:
-    """List datasets, the newest first."""
+def datasets(
+    series: Series = None,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """List datasets, each by its newest version, the newest first."""
     with connect(url, key, data) as client:
-        table = datasets_table(client.datasets())
+        table = datasets_table(client.datasets(series_id=series))
     _wide_console().print(table)
 
 

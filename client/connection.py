@@ -9,7 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-from core.errors import Unauthenticated
+from core.errors import InvalidRequest, Unauthenticated
 
 FILE_NAME = "client.json"
 
@@ -71,7 +71,10 @@ def find(*, url: str | None, key: str | None, data: Path | None) -> Connection:
 
     Raises:
         Unauthenticated: no address or no key can be found.
+        InvalidRequest: the address is none.
     """
+    if url and not url.startswith(("http://", "https://")):
+        raise InvalidRequest(f"The address {url!r} is none of http or https: write http:// before it.")
     if url and key:
         return Connection(url, key)
     folders = [data] if data else [*_pointed(), default_data_folder()]

@@ -21,7 +21,8 @@ from client.verdict import verdict
 from client.watch import display_for, in_style, watch
 from core.errors import from_code
 from core.schemas.jobs import METRICS, JobIn, Status
-from core.schemas.training import EvaluationConfig, SlaeganConfig
+from core.schemas.judging import EvaluationConfig
+from core.schemas.slaegan import SlaeganConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from client.local.stack import Stack
+    from core.schemas.families import Config
     from core.schemas.jobs import Point
 
 _STOPPED = 130
@@ -43,7 +45,7 @@ PRESET = SlaeganConfig(
 )
 
 
-def demo(output: Path, *, pictures: Path, config: SlaeganConfig, console: Console) -> Path:
+def demo(output: Path, *, pictures: Path, config: Config, console: Console) -> Path:
     """Run a stack of its own, train, evaluate, leave the results, stop.
 
     Args:
@@ -90,7 +92,7 @@ def _train(
     *,
     output: Path,
     pictures: Path,
-    config: SlaeganConfig,
+    config: Config,
     console: Console,
     check: Callable[[], None],
 ) -> dict[str, Any]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from contextlib import nullcontext
+from typing import IO, TYPE_CHECKING, Any
 
-import httpx
-from pydantic import BaseModel
-
-from client.problems import raise_for_problem
-from client.sse import parse
+from client.account import Account
+from client.resumable import SMALLEST_BYTES, Resumable, fingerprint
 from client.transfer import as_archive, download
 from core.errors import InfrastructureError
-from core.schemas.datasets import DatasetOut, ImageOut
+from core.schemas.datasets import DatasetOut, ImageOut, LabelSource, Lint
 from core.schemas.evaluations import BacktrackingIn, EvaluationOut
 from core.schemas.jobs import (
     CheckpointOut,
@@ -24,13 +22,12 @@ from core.schemas.jobs import (
     JobOut,
     LogOut,
     LossOut,
-    ModelOut,
     PictureOut,
     Point,
     SampleOut,
     WorkerOut,
 )  # fmt: skip
-from core.schemas.pages import Page
+from core.schemas.models import ModelOut
 from core.schemas.webhooks import DeliveryOut, WebhookSecretOut
 
 if TYPE_CHECKING:
@@ -38,12 +35,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-Item = TypeVar("Item", bound=BaseModel)
-Told = TypeVar("Told", EventOut, LogOut)
+    from client.transport import Told
+
 _LONGEST_PAUSE_S = 10.0
 
 
-class Client:
+class Client(Account):
     """A connection to one service with one API key; close it, or use it in a `with` block.
 
     Every method raises InfrastructureError when the service cannot be reached, and the error that the service
@@ -55,48 +52,92 @@ class Client:
         timeout_s: how long the service may be silent.
     """
 
-    def __init__(self, url: str, key: str, *, timeout_s: float = 60) -> None:
-        self._http = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=httpx.Timeout(timeout_s, connect=5),
-            transport=httpx.HTTPTransport(retries=2) if _is_local(url) else None,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._http.close()
-
     # Datasets
 
-    def create_dataset(self, source: Path, *, name: str) -> DatasetOut:
+    def create_dataset(
+        self,
+        source: Path,
+        *,
+        name: str,
+        labels: LabelSource = "auto",
+        progress: Callable[[int, int], None] = lambda _sent_bytes, _size_bytes: None,
+    ) -> DatasetOut:
         """Upload pictures; the answer names each file that was rejected, and why.
+
+        A large upload goes on after a broken connection; and after an error that ended it, when asked for again.
 
         Args:
             source: a folder of pictures, or a zip or tar file.
             name: for people.
+            labels: where the pictures' classes come from.
+            progress: of a large upload, told how many bytes the service has, and of how many.
         """
-        with as_archive(source) as (filename, file):
+        asked = {"name": name, **_labels(labels)}
+        with as_archive(source, labels=labels) as (filename, file):
+            if _is_large(file):
+                sent = self._resumable(source, file, filename=filename, labels=labels, progress=progress)
+                with self._reached():
+                    return sent.create_dataset(asked)
             # Checking a thousand pictures takes the service a while after the last byte.
             return DatasetOut.model_validate(
                 self._json(
                     "POST",
                     "/v1/datasets",
                     files={"files": (filename, file)},
-                    data={"name": name},
+                    data=asked,
                     timeout=600,
                 )
             )
 
-    def datasets(self) -> Iterator[DatasetOut]:
-        """All datasets, the newest first."""
-        return self._pages("/v1/datasets", DatasetOut)
+    def create_version(
+        self,
+        dataset_id: UUID,
+        *,
+        source: Path | None = None,
+        remove: Iterable[str] = (),
+        name: str = "",
+        labels: LabelSource = "auto",
+        progress: Callable[[int, int], None] = lambda _sent_bytes, _size_bytes: None,
+    ) -> DatasetOut:
+        """Make the next version of a dataset; Conflict names the newest one where this is older.
+
+        A large upload goes on as for `create_dataset`.
+
+        Args:
+            dataset_id: the newest version.
+            source: what to add, as for `create_dataset`.
+            remove: pictures to leave out: each a position, a sha256 or a name in this version.
+            name: for people; that of this version if empty.
+            labels: as for `create_dataset`; a picture that is there already takes the class that it comes with.
+            progress: as for `create_dataset`.
+        """
+        remove = list(remove)
+        given = [*([("name", name)] if name else []), *_labels(labels).items()]
+        # Fields of a form without a file name: the service takes no other kind of body here.
+        fields: list[Any] = [
+            (field, (None, value)) for field, value in [*given, *(("remove", which) for which in remove)]
+        ]
+        with as_archive(source, labels=labels) if source else nullcontext() as archive:
+            if source and archive and _is_large(archive[1]):
+                self.dataset(dataset_id)  # Nobody should send a gigabyte for a NotFound.
+                sent = self._resumable(
+                    source, archive[1], filename=archive[0], labels=labels, progress=progress
+                )
+                wanted = {
+                    "name": name,
+                    "version_of": str(dataset_id),
+                    "remove": remove,
+                    **_labels(labels),
+                }
+                with self._reached():
+                    return sent.create_dataset(wanted)
+            files = [*fields, *([("files", archive)] if archive else [])]
+            path = f"/v1/datasets/{dataset_id}/versions"
+            return DatasetOut.model_validate(self._json("POST", path, files=files, timeout=600))
+
+    def datasets(self, *, series_id: UUID | None = None) -> Iterator[DatasetOut]:
+        """The newest version of each dataset, or all versions of a series; the newest first."""
+        return self._pages("/v1/datasets", DatasetOut, series_id=series_id)
 
     def dataset(self, dataset_id: UUID) -> DatasetOut:
         return DatasetOut.model_validate(self._json("GET", f"/v1/datasets/{dataset_id}"))
@@ -104,8 +145,12 @@ class Client:
     def dataset_images(self, dataset_id: UUID) -> Iterator[ImageOut]:
         return self._pages(f"/v1/datasets/{dataset_id}/images", ImageOut)
 
+    def lint(self, dataset_id: UUID) -> Lint:
+        """What of a dataset's pictures deserves a look before training."""
+        return Lint.model_validate(self._json("GET", f"/v1/datasets/{dataset_id}/lint"))
+
     def delete_dataset(self, dataset_id: UUID) -> None:
-        """Delete a dataset; Conflict while a live job needs it."""
+        """Delete one version of a dataset; Conflict while a live job needs it."""
         with self._request("DELETE", f"/v1/datasets/{dataset_id}"):
             pass
 
@@ -255,8 +300,6 @@ class Client:
         with self._request("GET", "/readyz"):
             pass
 
-    # How
-
     def _follow(
         self, what: str, item: type[Told], job_id: UUID, *, after: int, patience_s: float
     ) -> Iterator[Told]:
@@ -278,42 +321,28 @@ class Client:
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
-    def _stream(self, what: str, item: type[Told], job_id: UUID, *, after: int) -> Iterator[Told]:
-        headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
-        with self._request("GET", f"/v1/jobs/{job_id}/{what}/stream", headers=headers) as response:
-            for event in parse(response.iter_lines()):
-                yield item.model_validate_json(event.data)
-
-    def _pages(self, path: str, item: type[Item], **query: Any) -> Iterator[Item]:
-        given = {name: value for name, value in query.items() if value is not None}
-        while True:
-            page = Page[item].model_validate(self._json("GET", path, params=given))  # type: ignore[valid-type]  # a class at run time
-            yield from page.items
-            if page.next_cursor is None:
-                return
-            given["cursor"] = page.next_cursor
-
-    def _json(self, method: str, path: str, **options: Any) -> Any:
-        with self._request(method, path, **options) as response:
-            response.read()
-            return response.json()
-
-    @contextmanager
-    def _request(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
-        with self._reached(), self._http.stream(method, path, **options) as response:
-            raise_for_problem(response)
-            yield response
-
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.TransportError as error:
-            raise InfrastructureError(
-                f"The service at {self._http.base_url} cannot be reached ({error or type(error).__name__}): does "
-                "`slaegan up` run, and is the address right?"
-            ) from error
+    def _resumable(
+        self,
+        source: Path,
+        file: IO[bytes],
+        *,
+        filename: str,
+        labels: LabelSource,
+        progress: Callable[[int, int], None],
+    ) -> Resumable:
+        mark = fingerprint(source, server=str(self._http.base_url).rstrip("/"), labels=labels)
+        return Resumable(
+            self._http, file, filename=filename, mark=mark, from_folder=source.is_dir(), progress=progress
+        )
 
 
-def _is_local(url: str) -> bool:
-    return httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+def _labels(labels: LabelSource) -> dict[str, str]:
+    """The field of a form or a body; without the default an older service takes the request too."""
+    return {} if labels == "auto" else {"labels": labels}
+
+
+def _is_large(file: IO[bytes]) -> bool:
+    """Whether it is worth to be sent in parts; the file is at its beginning afterwards."""
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size_bytes >= SMALLEST_BYTES

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client.options import Data  # noqa: TC001  # typer reads it at run time
 from client.problems import not_installed
 from core.errors import DatabaseUnavailable, InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.orm import Session
 
 SECONDS_AN_HOUR = 3600
 
@@ -69,20 +75,37 @@ def drain(
     """
     if undo and hand_back:
         raise InvalidRequest("--undo and --hand-back contradict each other: give one of them.")
+    with service_database(data) as session:
+        from core.audit import trail  # noqa: PLC0415  # not in a client-only install
+        from core.jobs import workers  # noqa: PLC0415
+
+        workers.drain(session, worker, None if undo else "hand_back" if hand_back else "finish")
+        trail.record_operator(session, "undrain_worker" if undo else "drain_worker", subject=worker)
+    typer.echo(f"{worker} {'takes work again' if undo else 'takes no new work'}.")
+
+
+@contextmanager
+def service_database(data: Path | None) -> Iterator[Session]:
+    """A transaction on the service's own database; its end commits.
+
+    Args:
+        data: the data folder of a local stack, for where the environment does not name the database.
+
+    Raises:
+        DatabaseUnavailable: it does not answer, or has not been migrated to this version.
+    """
     try:
         _point_to_the_service(data)
         from sqlalchemy.exc import DBAPIError  # noqa: PLC0415  # not in a client-only install
 
         from core.db import sessions  # noqa: PLC0415
-        from core.jobs import workers  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise not_installed(error) from error
     try:
         with sessions().begin() as session:
-            workers.drain(session, worker, None if undo else "hand_back" if hand_back else "finish")
+            yield session
     except DBAPIError as error:
         raise DatabaseUnavailable(f"The database does not answer as it should: {error.orig}") from error
-    typer.echo(f"{worker} {'takes work again' if undo else 'takes no new work'}.")
 
 
 def _point_to_the_service(data: Path | None) -> None:

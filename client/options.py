@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.console import Console
 from client import connection
 from client.http import Client
 from client.watch import in_style
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Url = Annotated[str | None, typer.Option(envvar="SLAEGAN_URL", help="Address of the service.")]
 Key = Annotated[
@@ -23,6 +26,13 @@ Data = Annotated[
 Job = Annotated[str, typer.Argument(help="A job's id, the beginning of one, or `last`.")]
 
 
+def path_of(text: str) -> Path:
+    """A path as it was typed. Nothing at all, such as an unset variable of a shell, is not the current folder."""
+    if not text:
+        raise typer.BadParameter("It is empty; the folder where you are is a dot.")
+    return Path(text)
+
+
 def connect(url: str | None, key: str | None, data: Path | None) -> Client:
     """A client of the service that the options, the environment, or a running local stack name."""
     found = connection.find(url=url, key=key, data=data)
@@ -32,3 +42,9 @@ def connect(url: str | None, key: str | None, data: Path | None) -> Client:
 def say(text: str) -> None:
     """Show a line. What users and the service say is text, not markup."""
     Console().print(in_style(text), soft_wrap=True)
+
+
+def show(table: Table) -> None:
+    """Print a table; no column is cut when nobody looks."""
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)

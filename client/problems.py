@@ -29,8 +29,9 @@ def raise_for_problem(response: httpx.Response) -> None:
     try:
         problem = Problem.model_validate_json(body)
     except ValidationError:
+        address = response.request.url.copy_with(query=None)  # That of a signed URL is a key.
         raise errors.InfrastructureError(
-            f"{response.request.url} answered {response.status_code} {response.reason_phrase}, not in the way of "
+            f"{address} answered {response.status_code} {response.reason_phrase}, not in the way of "
             "this service: is the address right, or does a proxy stand between?",
             status=response.status_code,
         ) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from core.errors import NotFound
-from core.schemas.jobs import JobOut, Point
+from core.schemas.jobs import JobOut, Point, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +40,16 @@ def best_generator(job: JobOut, checkpoints: list[CheckpointOut]) -> CheckpointO
     """
     generators = {item.id: item for item in checkpoints if item.kind == "generator"}
     if not generators:
-        raise NotFound(
-            f"Job {job.id} has no generator yet ({job.status.value}): wait for its first snapshot."
+        if not job.status.final:
+            raise NotFound(
+                f"Job {job.id} has no generator yet ({job.status.value}): wait for its first snapshot."
+            )
+        advice = (
+            "submit a new one"
+            if job.status is Status.SUCCEEDED
+            else f"`slaegan retry {job.id}`, or submit a new one"
         )
+        raise NotFound(f"Job {job.id} ended without a generator ({job.status.value}): {advice}.")
     if job.best is not None and job.best.checkpoint_id in generators:
         return generators[job.best.checkpoint_id]
     return max(generators.values(), key=lambda item: item.images_seen)
@@ -69,10 +76,10 @@ def download_results(
     client.download_checkpoint(
         generator, to=checkpoint, progress=lambda done: progress(done, generator.size_bytes)
     )
-    samples = client.samples(job.id)
+    grids = [sample for sample in client.samples(job.id) if sample.kind == "grid"]
     grid = None
-    if samples:
-        latest = max(samples, key=lambda item: item.images_seen)
+    if grids:
+        latest = max(grids, key=lambda item: item.images_seen)
         grid = to / f"grid-{latest.images_seen:08}.png"
         client.download_sample(latest, to=grid)
     points = client.metrics(job.id)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from itertools import dropwhile
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from client.verdict import fid_text
+from core.schemas.usage import DayUsageOut, JobUsageOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
+    from core.keys.operators import TenantFacts
     from core.schemas.datasets import DatasetOut
     from core.schemas.jobs import JobOut, WorkerOut
+    from core.schemas.keys import KeyOut
+    from core.schemas.usage import DeviceTime, UsageOut
 
 
 def jobs_table(jobs: Iterable[JobOut]) -> Table:
@@ -30,12 +35,14 @@ def jobs_table(jobs: Iterable[JobOut]) -> Table:
 
 
 def datasets_table(datasets: Iterable[DatasetOut]) -> Table:
-    """A dataset a row: its size."""
-    table = Table("id", "name", "pictures", "MB", "created", box=None)
+    """A version of a dataset a row: its size, and how many classes its pictures have, if any."""
+    table = Table("id", "name", "version", "pictures", "classes", "MB", "created", box=None)
     for dataset in datasets:
         size = f"{dataset.size_bytes / 1e6:.1f}"
         created = _moment(dataset.created_at)
-        _add(table, str(dataset.id), dataset.name, str(dataset.image_count), size, created)
+        classes = str(len(dataset.classes)) if dataset.classes else ""
+        numbers = str(dataset.version), str(dataset.image_count), classes, size
+        _add(table, str(dataset.id), dataset.name, *numbers, created)
     return table
 
 
@@ -51,8 +58,71 @@ def workers_table(workers: Iterable[WorkerOut]) -> Table:
     return table
 
 
+def keys_table(keys: Iterable[KeyOut]) -> Table:
+    """A key a row, without its token."""
+    table = Table("id", "name", "begins with", "scopes", "state", "created", "last used", box=None)
+    for key in keys:
+        used = _moment(key.last_used_at) if key.last_used_at is not None else "never"
+        scopes = ", ".join(key.scopes)
+        _add(table, str(key.id), key.name, key.hint or "", scopes, _state(key), _moment(key.created_at), used)
+    return table
+
+
+def tenants_table(tenants: Iterable[TenantFacts]) -> Table:
+    """A tenant a row."""
+    table = Table("name", "live keys", "created", "last seen", box=None)
+    for tenant in tenants:
+        seen = _moment(tenant.last_used_at) if tenant.last_used_at is not None else "never"
+        _add(table, tenant.name, str(tenant.live_keys), _moment(tenant.created_at), seen)
+    return table
+
+
+def usage_table(told: UsageOut) -> Table:
+    """A job or a day a row, then the sum."""
+    kinds = sorted(told.total.by_device)
+    table = Table("what", "training", "evaluation", "together", *kinds, box=None)
+    for item in (*_since_the_first(told), told.total):
+        match item:
+            case JobUsageOut():
+                what = f"{item.job_id} {item.name}"
+            case DayUsageOut():
+                what = str(item.day)
+            case _:
+                what = "all"
+        seconds = (
+            item.training_s,
+            item.evaluation_s,
+            item.device_s,
+            *(item.by_device.get(k, 0) for k in kinds),
+        )
+        _add(table, what, *map(_duration, seconds), style="bold" if item is told.total else "")
+    return table
+
+
+def _since_the_first(told: UsageOut) -> Iterable[DeviceTime]:
+    """Without the days before the first on which anything ran."""
+    items: list[DeviceTime] = [*told.items]
+    return dropwhile(lambda item: isinstance(item, DayUsageOut) and not item.device_s, items)
+
+
+def _duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
 def _add(table: Table, *cells: str, style: str = "") -> None:
     table.add_row(*(Text(cell) for cell in cells), style=style)
+
+
+def _state(key: KeyOut) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {_moment(key.revoked_at)}"
+    if key.expires_at is None:
+        return "good"
+    word = "until" if key.expires_at > datetime.now(UTC) else "ended"
+    return f"{word} {_moment(key.expires_at)}"
 
 
 def _moment(at: datetime) -> str:

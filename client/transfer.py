@@ -13,20 +13,58 @@ import httpx
 from client.problems import raise_for_problem
 from core.errors import InfrastructureError, InvalidRequest
 from core.files import fsync, sha256_of
+from core.schemas.datasets import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from core.schemas.datasets import LabelSource
+
 _TRIES = 5
 
 
+def require_source(source: Path) -> None:
+    """What is to be uploaded is there.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    if not source.is_file() and not source.is_dir():
+        raise InvalidRequest(f"There is no file or folder {source}.")
+
+
+def files_of(source: Path, *, labels: LabelSource = "auto") -> list[Path]:
+    """What of a folder is uploaded, hidden files left out; of a file that file.
+
+    The files directly in it, and where labels want that also those of its folders: with `csv` and `folders` always,
+    with `auto` where a labels.csv lies in it, or no picture does and two folders or more have files.
+    """
+    if source.is_file():
+        return [source]
+    shown = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    direct = [path for path in shown if path.is_file()]
+    if labels == "none":
+        return direct
+    folders = [
+        sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        for folder in shown
+        if folder.is_dir()
+    ]
+    below = [path for folder in folders for path in folder]
+    has_table = any(path.name.casefold() == "labels.csv" for path in direct)
+    has_pictures = any(path.suffix.lower() in PICTURE_SUFFIXES for path in direct)
+    are_classes = not has_pictures and sum(map(bool, folders)) > 1
+    return [*direct, *below] if labels != "auto" or has_table or are_classes else direct
+
+
 @contextmanager
-def as_archive(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def as_archive(source: Path, *, labels: LabelSource = "auto") -> Iterator[tuple[str, IO[bytes]]]:
     """Open what is to be uploaded: an archive as it is, a folder's files as a zip of them.
 
     Args:
-        source: a zip or tar file, or a folder; of a folder the files directly in it, hidden ones left out.
+        source: a zip or tar file, or a folder; `files_of` says what of that.
+        labels: where the pictures' classes come from.
 
     Yields:
         A file name and a file, open for reading.
@@ -34,13 +72,12 @@ def as_archive(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
     Raises:
         InvalidRequest: there is nothing of that name, or a folder without files.
     """
+    require_source(source)
     if source.is_file():
         with source.open("rb") as file:
             yield source.name, file
         return
-    if not source.is_dir():
-        raise InvalidRequest(f"There is no file or folder {source}.")
-    pictures = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+    pictures = files_of(source, labels=labels)
     if not pictures:
         raise InvalidRequest(
             f"The folder {source} has no files directly in it: give the folder with the pictures."
@@ -49,7 +86,7 @@ def as_archive(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
         # Pictures are compressed already.
         with zipfile.ZipFile(file, "w", compression=zipfile.ZIP_STORED, strict_timestamps=False) as archive:
             for path in pictures:
-                archive.write(path, arcname=path.name)
+                archive.write(path, arcname=path.relative_to(source))
         file.seek(0)
         yield f"{source.resolve().name}.zip", file
 
@@ -64,7 +101,8 @@ def download(
 ) -> None:
     """Fetch a file, unless it is there already and right; what an earlier try left is gone on with.
 
-    The result is under its name only if it is right.
+    The result is under its name only if it is right. Where the service sends on to its object store, the key stays
+    behind (httpx gives it to no other host); a store that cannot be reached from here is gone round.
 
     Args:
         http: with the key in its headers.
@@ -83,11 +121,14 @@ def download(
     part = to.with_name(f"{to.name}.part")
     version = part.with_name(f"{part.name}.version")
     failures = 0
+    query: dict[str, str] = {}
     while True:
         try:
-            _fetch_rest(http, url, part=part, version=version, sha256=sha256, progress=progress)
+            _fetch_rest(http, url, query, part=part, version=version, sha256=sha256, progress=progress)
             break
-        except httpx.TransportError as error:
+        except (httpx.TransportError, _StoreFailed) as error:
+            if isinstance(error, httpx.ConnectError) and not _is_service(http, error.request.url):
+                query = {"redirect": "false"}
             failures += 1
             if failures == _TRIES:
                 raise InfrastructureError(
@@ -107,16 +148,33 @@ def download(
     fsync(to.parent)
 
 
+class _StoreFailed(Exception):
+    """What the service's object store answers while it is in trouble; it goes by."""
+
+
+def _is_service(http: httpx.Client, url: httpx.URL) -> bool:
+    return (url.host, url.port) == (http.base_url.host, http.base_url.port)
+
+
 def _fetch_rest(
-    http: httpx.Client, url: str, *, part: Path, version: Path, sha256: str, progress: Callable[[int], None]
+    http: httpx.Client,
+    url: str,
+    query: dict[str, str],
+    *,
+    part: Path,
+    version: Path,
+    sha256: str,
+    progress: Callable[[int], None],
 ) -> None:
     there = part.stat().st_size if part.exists() else 0
     # If-Range: the rest, if the file is still the same; else all of it. The service calls a file by its hash.
     same = version.read_text() if version.exists() else f'"{sha256}"'
     headers = {"Range": f"bytes={there}-", "If-Range": same} if there else {}
-    with http.stream("GET", url, headers=headers, follow_redirects=True) as response:
+    with http.stream("GET", url, params=query or None, headers=headers, follow_redirects=True) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # All bytes are there; the hash tells whether they are right.
+        if response.is_server_error and not _is_service(http, response.url):
+            raise _StoreFailed(f"{response.url.host} answered {response.status_code}")
         raise_for_problem(response)
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
         if not resumed:

@@ -15,7 +15,7 @@ from client.problems import not_installed
 
 if TYPE_CHECKING:
     from client.local.weights import File
-    from core.schemas.training import Extractor
+    from core.schemas.judging import Extractor
 
 app = typer.Typer(
     no_args_is_help=True, help="Pretrained weights on this machine: what is there, fetch, verify."

@@ -4,22 +4,32 @@ SlaeganError
 ├── RequestError               the caller can mend it
 │   ├── InvalidRequest         422  a value is wrong
 │   │   ├── DatasetUnusable    422  too few usable pictures
-│   │   └── ArchiveRejected    422  a hostile or broken archive
+│   │   ├── ArchiveRejected    422  a hostile or broken archive
+│   │   ├── LabelsUnusable     422  labels that cannot be read, or are not there
+│   │   └── KeyReused          422  an Idempotency-Key came with another request
 │   ├── Unauthenticated        401
 │   ├── Forbidden              403  the key lacks the scope
 │   ├── NotFound               404  also what belongs to another tenant
 │   ├── MethodNotAllowed       405
+│   ├── TooSlow                408  the client lets the service wait
 │   ├── Conflict               409  the state does not allow it
+│   ├── TusVersion             412  another version of the protocol of resumable uploads
 │   ├── TooLarge               413
+│   ├── AddressTooLong         414
 │   ├── UnsupportedMedia       415
 │   ├── RangeNotSatisfiable    416  the file does not reach that far
+│   ├── Misdirected            421  the Host header names another service
+│   ├── Locked                 423  another request is at it
 │   ├── RateLimited            429
-│   └── QuotaExceeded          429  too many jobs of the tenant wait
+│   ├── QuotaExceeded          429  too many of the tenant's jobs wait, or uploads or streams are open
+│   ├── HeadTooLarge           431
+│   └── ChecksumMismatch       460  the bytes received are not those that were sent
 ├── InfrastructureError        the service's surroundings are at fault
 │   ├── DatabaseUnavailable    503
 │   ├── BrokerUnavailable      503
 │   ├── StoreUnavailable       503
 │   ├── StoreFull              507
+│   ├── Overloaded             503  all connections are busy, or too many uploads wait
 │   └── StackFailed            503  the embedded stack of `slaegan up` cannot start or go on
 ├── JobError                   why a training failed; stored on the job
 │   ├── ConfigurationFailed    the configuration cannot run here
@@ -79,6 +89,14 @@ class ArchiveRejected(InvalidRequest):
     code, title = "archive_rejected", "The archive is refused"
 
 
+class LabelsUnusable(InvalidRequest):
+    code, title = "labels_unusable", "The upload's class labels cannot be used"
+
+
+class KeyReused(InvalidRequest):
+    code, title = "idempotency_key_reused", "The Idempotency-Key belongs to another request"
+
+
 class Unauthenticated(RequestError):
     code, status, title = "unauthenticated", 401, "A valid API key is needed"
 
@@ -95,12 +113,24 @@ class MethodNotAllowed(RequestError):
     code, status, title = "method_not_allowed", 405, "The address does not take this method"
 
 
+class TooSlow(RequestError):
+    code, status, title = "too_slow", 408, "The request did not arrive in time"
+
+
 class Conflict(RequestError):
     code, status, title = "conflict", 409, "The present state does not allow this"
 
 
+class TusVersion(RequestError):
+    code, status, title = "tus_version", 412, "Another version of tus is needed"
+
+
 class TooLarge(RequestError):
     code, status, title = "too_large", 413, "The request is too large"
+
+
+class AddressTooLong(RequestError):
+    code, status, title = "address_too_long", 414, "The address is too long"
 
 
 class UnsupportedMedia(RequestError):
@@ -111,12 +141,28 @@ class RangeNotSatisfiable(RequestError):
     code, status, title = "range_not_satisfiable", 416, "The file does not reach that far"
 
 
+class Locked(RequestError):
+    code, status, title = "locked", 423, "Another request is at it"
+
+
+class Misdirected(RequestError):
+    code, status, title = "misdirected", 421, "The request is for another host"
+
+
 class RateLimited(RequestError):
     code, status, title = "rate_limited", 429, "Too many requests"
 
 
 class QuotaExceeded(RequestError):
     code, status, title = "quota_exceeded", 429, "The tenant's share is used up"
+
+
+class ChecksumMismatch(RequestError):
+    code, status, title = "checksum_mismatch", 460, "The bytes received are not those that were sent"
+
+
+class HeadTooLarge(RequestError):
+    code, status, title = "head_too_large", 431, "The request's headers are too large"
 
 
 class InfrastructureError(SlaeganError):
@@ -142,6 +188,10 @@ class StoreFull(InfrastructureError):
         "Delete datasets that are no longer needed, or have those who run the service free space (`slaegan gc`); then "
         "retry the job."
     )
+
+
+class Overloaded(InfrastructureError):
+    code, title = "overloaded", "The service has its hands full"
 
 
 class StackFailed(InfrastructureError):
@@ -204,10 +254,11 @@ class LeaseLost(SlaeganError):
     code, title = "lease_lost", "Another attempt owns this job now"
 
 
-def _tree(root: type[SlaeganError]) -> dict[str, type[SlaeganError]]:
+def every_error(root: type[SlaeganError] = SlaeganError) -> dict[str, type[SlaeganError]]:
+    """The tree's classes by their codes, a branch before its twigs."""
     found = {root.code: root}
     for child in root.__subclasses__():
-        found |= _tree(child)
+        found |= every_error(child)
     return found
 
 
@@ -219,7 +270,7 @@ def from_code(code: str, message: str, **details: Any) -> SlaeganError:
         message: the sentence for a person.
         details: facts for a program.
     """
-    return _tree(SlaeganError).get(code, SlaeganError)(message, **details)
+    return every_error().get(code, SlaeganError)(message, **details)
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def atomic_path(path: Path, *, through: Path | None = None) -> Iterator[Path]:
         yield temporary
         fsync(temporary)
         _move(temporary, path)
-        fsync(path.parent)
+        # Where the folder is gone, somebody has removed the file that just came.
+        with suppress(FileNotFoundError):
+            fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

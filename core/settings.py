@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 import platformdirs
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, IPvAnyNetwork, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
+MIN_METRICS_TOKEN = 16
+
+
+def _items(text: object) -> object:
+    return tuple(text.replace(",", " ").split()) if isinstance(text, str) else text
+
+
+def _host(name: str) -> str:
+    return name.lower().rstrip(".")
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#*@\s]+", text):
+        raise ValueError(f"{text!r} is no origin: write https://example.org, without a path or wildcard")
+    return text
+
+
+# In the environment these are words between commas or spaces.
+Names = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_items)]
+Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_items)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_items)]
+
+
+def _long_enough(token: SecretStr) -> SecretStr:
+    if 0 < len(token.get_secret_value()) < MIN_METRICS_TOKEN:
+        raise ValueError(
+            f"a token of fewer than {MIN_METRICS_TOKEN} characters can be guessed: make a longer one"
+        )
+    return token
 
 
 class Settings(BaseSettings):
@@ -33,32 +64,89 @@ class Settings(BaseSettings):
         description="Pretrained weights, verified by hash",
     )
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="Anything but loopback needs a live key in the database")
     port: int = 8000
+    allowed_hosts: Names = Field(
+        (),
+        description="Host headers that are answered, *.example.org for all below; by default localhost and host",
+    )
+    trusted_proxies: Networks = Field((), description="Networks whose X-Forwarded-* headers are believed")
+    cors_origins: Origins = Field(
+        (), description="Origins whose pages may call the API: https://example.org …"
+    )
+    hsts_s: int = Field(0, ge=0, description="Strict-Transport-Security over TLS; 0: none")
+    max_connections: int = Field(1_000, ge=1, description="Of one process, event streams included")
+    head_timeout_s: float = Field(
+        10, gt=0, description="From a request's first byte to the end of its headers"
+    )
+    body_timeout_s: float = Field(30, gt=0, description="The longest pause in a body")
+    write_timeout_s: float = Field(60, gt=0, description="How long a client may leave an answer unread")
+    min_bytes_per_s: int = Field(
+        500, ge=0, description="Of a body, over its whole time; of an answer, over each write timeout"
+    )
     store_reserve_bytes: int = Field(
         256 * MIB, description="Writes to a local store stop before less than this is free"
     )
+    signed_urls: bool = Field(
+        True,
+        description="Whether downloads are sent to the object store; false where clients do not reach it",
+    )
+    signed_url_s: int = Field(300, ge=1, le=604_800, description="How long such an address may be used")
     max_body_bytes: int = Field(1 * MIB, description="Of a JSON request")
     max_upload_bytes: int = Field(1024 * MIB, description="Of one dataset upload")
+    upload_expires_s: float = Field(
+        86_400, gt=0, description="How long a resumable upload stays with which nothing is done"
+    )
+    max_open_uploads: int = Field(32, ge=1, description="Resumable uploads of one tenant at a time")
+    max_open_upload_bytes: int = Field(4096 * MIB, ge=0, description="Of all of a tenant's resumable uploads")
     max_archive_entries: int = Field(
         10_000,
         ge=1,
         le=99_999,
         description="Of one upload: its files and its archives' entries; file names have five digits",
     )
+    max_dataset_images: int = Field(
+        20_000, ge=4, le=99_999, description="Of a version that grew; file names have five digits"
+    )
     max_picture_bytes: int = 64 * MIB
     max_picture_pixels: int = 64_000_000
+    decode_memory_bytes: int = Field(
+        2048 * MIB, description="Address space of the process that decodes pictures; libraries count"
+    )
+    decode_timeout_s: float = Field(60, gt=0, description="For one picture")
+    decode_budget_s: float = Field(600, gt=0, description="For one upload, beside half a second a picture")
     max_unpacked_bytes: int = Field(4096 * MIB, description="Of all archives of one upload")
     max_unpack_ratio: int = Field(200, description="Unpacked size over packed size of an archive's entry")
     max_cache_bytes: int = Field(
         20 * 1024 * MIB, description="Of datasets' pictures kept on a worker's machine between jobs"
     )
+    key_cache_s: float = Field(
+        2, ge=0, description="How long a key goes on opening the API after another process has revoked it"
+    )
     requests_per_minute: int = Field(6_000, description="Of one key; an unkeyed address gets a hundredth")
+    key_uses_every_s: float = Field(60, description="How often the API writes when keys were last used")
+
+    metrics_token: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
+        SecretStr(""),
+        description=f"What Prometheus sends for /metrics, at least {MIN_METRICS_TOKEN} characters; without one only "
+        "this machine gets it",
+    )
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="Where spans go; without one nothing is traced",
+    )
+    otel_service_name: str = Field("", validation_alias="OTEL_SERVICE_NAME")
+    log_format: Literal["text", "json"] = Field("text", description="Of the services' own logs")
 
     stream_poll_s: float = Field(
         0.25, description="How often the API looks for events that its streams wait for"
     )
     stream_heartbeat_s: float = Field(15, description="A silent stream gets a comment this often")
+    stream_key_check_s: float = Field(
+        10, gt=0, description="How long a stream goes on telling after its key was revoked or has expired"
+    )
+    max_streams: int = Field(100, ge=1, description="Open streams of one tenant, in one process of the API")
 
     log_chunk_lines: int = Field(
         1_000, ge=1, description="Lines of a job's log in the database before they leave for the store"
@@ -98,6 +186,7 @@ class Settings(BaseSettings):
         86_400,
         description="Younger files without a row stay; longer than an upload, and than anybody keeps a lease",
     )
+    audit_days: int = Field(365, ge=90, description="Older entries of the audit trail are garbage")
     garbage_limit: int = Field(
         1_000, ge=1, description="Things of one kind that a run removes; then other chores have their turn"
     )

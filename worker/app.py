@@ -14,16 +14,32 @@ from typing import Any
 
 from billiard import active_children
 from celery import signals
+from celery.utils.log import get_multiprocessing_logger
 
+from core import logbook, tracing
 from core.broker import celery_app
 from core.settings import settings
 from worker import stopping
 from worker.heartbeat import Heartbeat, worker_name
 
 
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _leave_logging_alone(**_: Any) -> None:
+    """Where anybody listens to this signal, Celery adds no handlers: its loggers end in ours, like all others."""
+    pool = get_multiprocessing_logger()
+    pool.propagate = True
+    pool.setLevel(logging.ERROR)
+
+
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _prepare_pool_child(**_: Any) -> None:
     stopping.prepare_pool_child()
+    tracing.setup("slaegan-worker")
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _end_pool_child(**_: Any) -> None:
+    tracing.stop()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -38,18 +54,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="worker.app", description=__doc__)
     parser.add_argument("kind", choices=("train", "metrics", "control", "chores", "beat"))
     kind = parser.parse_args().kind
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # It would write the addresses of webhooks, which may hold secrets.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    supervises = kind in ("train", "metrics")
+    logbook.setup(settings().log_format, level=logging.INFO if supervises else logging.WARNING)
     settings().data_dir.mkdir(parents=True, exist_ok=True)
     app = celery_app()
     # Celery's command line would read BROKER_URL itself, and take the form of it that redis-py wants.
     arguments = ["--broker", settings().celery_broker_url()]
+    if settings().log_format == "json":
+        arguments += ["--quiet"]  # no banner
     if kind == "beat":
         # The plain scheduler keeps its times in memory; there is no file that a kill could tear.
         arguments += ["beat", "--scheduler", "celery.beat:Scheduler", "--pidfile="]
     else:
-        supervises = kind in ("train", "metrics")
         pool = "prefork" if supervises else "solo"
         arguments += ["worker", "--queues", kind, "--pool", pool, "--concurrency", "1"]
         arguments += ["--hostname", f"{worker_name(kind)}@%h"]
@@ -57,7 +73,7 @@ def main() -> None:
         if supervises:
             Heartbeat.kind = kind
             app.steps["consumer"].add(Heartbeat)
-    app.start([*arguments, "--loglevel", "INFO" if kind in ("train", "metrics") else "WARNING"])
+    app.start(arguments)
 
 
 if __name__ == "__main__":

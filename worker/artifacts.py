@@ -18,8 +18,13 @@ logger = logging.getLogger(__name__)
 PUT_ATTEMPTS = 4
 
 
-def put(source: Path, *, key: str) -> StoredFile:
+def put(source: Path, *, key: str, filename: str) -> StoredFile:
     """Move a file to the store; an unreachable store gets a few chances.
+
+    Args:
+        source: the file.
+        key: where it goes.
+        filename: what it is called where somebody downloads it.
 
     Raises:
         InfrastructureError: the store is full, or stays unreachable.
@@ -27,7 +32,7 @@ def put(source: Path, *, key: str) -> StoredFile:
     file = StoredFile(key=key, sha256=sha256_of(source), size_bytes=source.stat().st_size)
     for tried in range(1, PUT_ATTEMPTS + 1):
         try:
-            store().put(key, source)
+            store().put(key, source, filename=filename)
             break
         except StoreUnavailable as error:
             if tried == PUT_ATTEMPTS:

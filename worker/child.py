@@ -1,16 +1,13 @@
-"""What the training and the evaluating child have in common: they die with their parent and speak in ticks.
+"""What the training and the evaluating child have in common: they speak in ticks.
 
-This module imports no torch, so that a child binds itself to its parent before seconds of imports.
+This module imports no torch, so that a child binds itself to its parent (core.parent) before seconds of imports.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import errno
 import os
-import signal
-import sys
 import threading
 import traceback
 from pathlib import Path
@@ -21,8 +18,6 @@ from core.schemas.ticks import ErrorTick, Tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class ChildArguments(argparse.Namespace):
@@ -42,30 +37,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> ChildArguments:
     parser.add_argument("--parent-pid", type=int, required=True)
     parser.add_argument("--threads", type=int, default=0)
     return parser.parse_args(arguments, namespace=ChildArguments())
-
-
-def set_parent_death_signal(number: signal.Signals) -> None:
-    """Get a signal when the parent ends, in whatever way; Linux only, elsewhere nothing happens.
-
-    Linux ties it to the thread that started this process, so the parent starts it from a thread that lives as
-    long as the parent itself.
-    """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-
-
-def bind_to_parent(parent_pid: int) -> None:
-    """Be killed when the parent ends; end at once if it has ended already.
-
-    Args:
-        parent_pid: who the parent should be. It differs from the present one if the parent died before this call.
-    """
-    set_parent_death_signal(signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        sys.exit(f"the parent {parent_pid} has ended; this process ends too")
 
 
 def emitter(descriptor: int) -> Callable[[Tick], None]:

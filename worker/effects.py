@@ -10,7 +10,7 @@ from core.broker import wake
 from core.errors import InfrastructureError
 from core.evaluations import service as evaluations
 from core.garbage.names import clear
-from core.jobs import records
+from core.jobs import filenames, records
 from core.jobs.lease import fenced
 from core.jobs.retention import KEPT_STATES
 from core.logs.shipping import ship_tail, tail_length
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from core.jobs.lease import Attempt
     from core.jobs.records import StoredFile
     from core.metrics.protocol import MetricProtocol
-    from core.schemas.training import SlaeganConfig
+    from core.schemas.training import TrainingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class TrainingEffects:
     """
 
     def __init__(
-        self, attempt: Attempt, *, config: SlaeganConfig, protocol: MetricProtocol, work_dir: Path
+        self, attempt: Attempt, *, config: TrainingConfig, protocol: MetricProtocol, work_dir: Path
     ) -> None:
         self._attempt = attempt
         self._config, self._protocol = config, protocol
@@ -149,7 +149,10 @@ class TrainingEffects:
 
     def _keep_snapshot(self, tick: SnapshotTick) -> None:
         generator = self._put(tick.generator, kind="generator", images_seen=tick.images_seen)
-        grid = self._put(tick.grid, kind="grid", images_seen=tick.images_seen)
+        pictures = {
+            kind: self._put(name, kind=kind, images_seen=tick.images_seen)
+            for kind, name in {"grid": tick.grid, **tick.extras}.items()
+        }
 
         def rows(session: Session) -> list[str]:
             forgotten: list[str] = []
@@ -169,10 +172,13 @@ class TrainingEffects:
                 forgotten = evaluations.skip_overtaken(
                     session, job_id=self._attempt.job_id, run=self._attempt.run, config=self._config
                 )
-            records.record_sample(session, self._attempt, grid, images_seen=tick.images_seen)
+            for kind, picture in pictures.items():
+                records.record_sample(
+                    session, self._attempt, picture, images_seen=tick.images_seen, kind=kind
+                )
             return forgotten
 
-        self._commit(rows, [generator, grid])
+        self._commit(rows, [generator, *pictures.values()])
         wake("metrics")
 
     def _commit(self, rows: Callable[[Session], list[str]], files: list[StoredFile]) -> None:
@@ -194,4 +200,10 @@ class TrainingEffects:
         # A name of its own, since a training that went back comes by the same age twice.
         name = f"{kind}-{images_seen:010d}-{attempt.number}-{uuid4().hex[:8]}{source.suffix}"
         key = f"jobs/{attempt.job_id}/{attempt.run}/{name}"
-        return put(source, key=key)
+        if kind in {"generator", "state"}:
+            filename = filenames.checkpoint(
+                attempt.job_id, kind=kind, images_seen=images_seen, suffix=source.suffix
+            )
+        else:
+            filename = filenames.sample(attempt.job_id, kind=kind, images_seen=images_seen)
+        return put(source, key=key, filename=filename)

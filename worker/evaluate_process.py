@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.parent import bind_to_parent
 from core.schemas.ticks import EvaluationSpec, FinishedTick
-from worker.child import bind_to_parent, emitter, parse_arguments, run_guarded
+from worker.child import emitter, parse_arguments, run_guarded
 
 if TYPE_CHECKING:
     from types import FrameType

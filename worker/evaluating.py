@@ -9,16 +9,17 @@ from uuid import uuid4
 
 from sqlalchemy.exc import DBAPIError
 
+from core import tracing
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
 from core.errors import DatabaseUnavailable, InfrastructureError, LeaseLost, SlaeganError, from_code
 from core.evaluations import service
 from core.files import sha256_of
 from core.garbage.names import clear
-from core.jobs import lease
+from core.jobs import filenames, lease
 from core.jobs.workers import drain_of
+from core.schemas.families import parse_config
 from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
-from core.schemas.training import SlaeganConfig
 from core.settings import settings
 from core.storage import as_disk_error, remove, store
 from worker.artifacts import put
@@ -94,6 +95,7 @@ def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) 
         _specify(claim, work_dir=work_dir),
         work_dir=work_dir,
         threads=settings().evaluation_threads or settings().threads,
+        environment=tracing.environment(),
     )
     effects = _Remember()
     try:
@@ -117,8 +119,9 @@ def _post(claim: Claim, result: MetricsTick, *, work_dir: Path) -> None:
     picture = None
     key = f"jobs/{claim.job_id}/{claim.run}/picture-{claim.images_seen:010d}-{uuid4().hex[:8]}.png"
     if result.picture is not None:
+        filename = filenames.picture(claim.job_id, kind=claim.kind, images_seen=claim.images_seen)
         try:
-            picture = put(work_dir / result.picture, key=key)
+            picture = put(work_dir / result.picture, key=key, filename=filename)
         except InfrastructureError as error:
             # The numbers took minutes or hours and are worth more than the picture of them.
             logger.warning("Evaluation %s is posted without its picture: %s", claim.evaluation_id, error)
@@ -152,7 +155,7 @@ def _end(
 def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:
     cache_dir = settings().data_dir.absolute() / "cache"
     every = write(DatasetFiles.of, claim.dataset_id)
-    config = SlaeganConfig.model_validate(claim.config)
+    config = parse_config(claim.config)
     files, held_out = split(every, share=config.held_out)
     generator = work_dir / "generator.safetensors"
     store().fetch(claim.generator_key, generator)
@@ -164,11 +167,14 @@ def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:
         generator=generator,
         images_dir=fetch_images(files, store(), cache_dir=cache_dir),
         held_out_dir=None if held_out is None else fetch_images(held_out, store(), cache_dir=cache_dir),
-        dataset_hash=files.content_hash,
+        dataset_hash=files.learned_hash(with_labels=config.needs_labels),
         config=config,
         protocol=claim.protocol,
         cache_dir=cache_dir,
         weights_dir=settings().weights_dir.absolute(),
         device="cpu" if settings().device == "cpu" else "cuda:0",
         work_dir=work_dir,
+        classes=files.classes if config.needs_labels else (),
+        labels=files.labels if config.needs_labels else None,
+        held_out_labels=held_out.labels if held_out is not None and config.needs_labels else None,
     )

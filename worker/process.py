@@ -15,6 +15,7 @@ from core.schemas.ticks import TICK, ErrorTick, FinishedTick, StoppedTick, Tick
 from core.settings import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -35,11 +36,21 @@ class Child:
         spec: what it should do; written to `spec.json` in its work folder.
         work_dir: exists; the child's current folder, so that no folder of a user's is on its import path.
         threads: of torch; 0 as torch chooses.
+        environment: what it gets beside this process's own.
     """
 
-    def __init__(self, module: str, spec: BaseModel, *, work_dir: Path, threads: int) -> None:
+    def __init__(
+        self,
+        module: str,
+        spec: BaseModel,
+        *,
+        work_dir: Path,
+        threads: int,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         spec_path = work_dir / "spec.json"
         spec_path.write_text(spec.model_dump_json())
+        own = {"CUDA_VISIBLE_DEVICES": _visible_device(), "PYTHONSAFEPATH": "1", **(environment or {})}
         ticks_out, ticks_in = os.pipe()
         self.last: ErrorTick | FinishedTick | StoppedTick | None = None
         self.last_lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
@@ -50,7 +61,7 @@ class Child:
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             pass_fds=[ticks_in], cwd=work_dir, start_new_session=True,
-            env=ALLOCATOR | os.environ | {"CUDA_VISIBLE_DEVICES": _visible_device(), "PYTHONSAFEPATH": "1"},
+            env=ALLOCATOR | os.environ | own,
         )  # fmt: skip
         os.close(ticks_in)
         assert self._process.stdout is not None

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from worker.child import set_parent_death_signal
+from core.parent import set_parent_death_signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

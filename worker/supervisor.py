@@ -10,6 +10,7 @@ import logging
 import signal
 import threading
 import time
+from contextvars import copy_context
 from enum import Enum
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
@@ -68,7 +69,9 @@ class LeaseKeeper:
         self.lost = False
         self._beat = beat
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._keep,), name="lease", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()

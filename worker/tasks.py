@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
 import anyio
 from celery import shared_task
 
+from core import logbook, tracing
 from core.broker import wake
 from core.db import sessions
 from core.evaluations import service as evaluations
@@ -18,6 +22,17 @@ from worker import stopping
 from worker.evaluating import evaluate
 from worker.heartbeat import worker_name
 from worker.training import train as train_attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def _known(what: str, facts: dict[str, Any], *, origin: dict[str, Any] | None) -> Iterator[None]:
+    """Put the facts of some work on its lines and its span, and the request that has asked for it."""
+    request = {"request_id": origin["request_id"]} if origin and "request_id" in origin else {}
+    with logbook.bound(**facts, **request), tracing.span(what, parent=origin, **facts):
+        yield
 
 
 @shared_task(name="worker.tasks.train")  # type: ignore[untyped-decorator]
@@ -35,7 +50,9 @@ def train() -> None:
                 )
             if attempt is None:
                 return
-            train_attempt(attempt, worker=name, stop=stop)
+            facts = {"job": attempt.job_id, "run": attempt.run, "attempt": attempt.number, "worker": name}
+            with _known("attempt", facts, origin=attempt.origin):
+                train_attempt(attempt, worker=name, stop=stop)
 
 
 @shared_task(name="worker.tasks.metrics")  # type: ignore[untyped-decorator]
@@ -48,7 +65,9 @@ def metrics() -> None:
                 claim = evaluations.claim(session, worker=name, lease_s=settings().lease_s)
             if claim is None:
                 return
-            evaluate(claim, worker=name, stop=stop)
+            facts = {"job": claim.job_id, "run": claim.run, "evaluation": claim.evaluation_id, "worker": name}
+            with _known("evaluation", {**facts, "images_seen": claim.images_seen}, origin=claim.origin):
+                evaluate(claim, worker=name, stop=stop)
 
 
 @shared_task(name="worker.tasks.sweep")  # type: ignore[untyped-decorator]

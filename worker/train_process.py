@@ -9,8 +9,9 @@ import signal
 import sys
 from threading import Event
 
+from core.parent import bind_to_parent
 from core.schemas.ticks import TrainingSpec
-from worker.child import bind_to_parent, emitter, parse_arguments, run_guarded
+from worker.child import emitter, parse_arguments, run_guarded
 
 
 def main() -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from core import tracing
+from core.datasets.conditional import require_labels
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
 from core.errors import DatabaseUnavailable, DataFailed, LeaseLost, SlaeganError, StoreUnavailable
@@ -17,14 +19,15 @@ from core.jobs import lease, records
 from core.jobs.service import submitted_with
 from core.jobs.tables import Checkpoint
 from core.metrics.protocol import planned_protocol
+from core.schemas.families import parse_config
 from core.schemas.ticks import TrainingSpec
-from core.schemas.training import SlaeganConfig
 from core.settings import settings
 from core.storage import as_disk_error, remove, store
 from core.version import commit
 from worker import outcome
 from worker.effects import TrainingEffects
 from worker.process import Child
+from worker.spans import TracedEffects
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core.jobs.lease import Attempt
+    from core.schemas.training import TrainingConfig
     from worker.stopping import Flag
 
 logger = logging.getLogger(__name__)
@@ -73,20 +77,35 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
     try:
         shutil.rmtree(work_dir, ignore_errors=True)
         work_dir.mkdir(parents=True)
-        config = SlaeganConfig.model_validate(attempt.config)
+        config = parse_config(attempt.config)
         every = write(DatasetFiles.of, attempt.dataset_id)
+        require_labels(every, config=config)
         files, held_out = split(every, share=config.held_out)
         protocol = planned_protocol(
-            config, image_count=files.count, held_out=0 if held_out is None else held_out.count
+            config,
+            image_count=files.count,
+            held_out=0 if held_out is None else held_out.count,
+            classes=files.classes,
+            labels=files.labels,
         )
         effects = TrainingEffects(attempt, config=config, protocol=protocol, work_dir=work_dir)
-        spec = _specify(attempt, config=config, files=files, work_dir=work_dir)
-        child = Child(settings().train_module, spec, work_dir=work_dir, threads=settings().threads)
+        with tracing.span("prepare"):
+            spec = _specify(attempt, config=config, files=files, work_dir=work_dir)
+        child = Child(
+            settings().train_module,
+            spec,
+            work_dir=work_dir,
+            threads=settings().threads,
+            environment=tracing.environment(),
+        )
+        traced = TracedEffects(effects)
         last_lines = child.last_lines
         try:
-            ending = supervise(child, effects=effects, keeper=keeper, stop=stop)
+            ending = supervise(child, effects=traced, keeper=keeper, stop=stop)
         finally:
             child.close()
+            traced.end()
+        tracing.note(ending=ending.value)
         # A worker that must go has little time: the next attempt moves the log.
         if ending not in {Ending.STOPPED, Ending.DRAINED, Ending.CANCELLED}:
             effects.ship_log()
@@ -107,14 +126,16 @@ def _train(attempt: Attempt, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag)
         outcome.give_up(attempt, SlaeganError(f"{type(error).__name__}: {error}"), last_lines=last_lines)
 
 
-def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, work_dir: Path) -> TrainingSpec:
+def _specify(
+    attempt: Attempt, *, config: TrainingConfig, files: DatasetFiles, work_dir: Path
+) -> TrainingSpec:
     cache_dir = settings().data_dir.absolute() / "cache"
     images_dir = fetch_images(files, store(), cache_dir=cache_dir)
     resume = _resume(attempt, work_dir=work_dir)
     return TrainingSpec(
         config=config,
         images_dir=images_dir,
-        dataset_hash=files.content_hash,
+        dataset_hash=files.learned_hash(with_labels=config.needs_labels),
         work_dir=work_dir,
         cache_dir=cache_dir,
         weights_dir=settings().weights_dir.absolute(),
@@ -123,6 +144,8 @@ def _specify(attempt: Attempt, *, config: SlaeganConfig, files: DatasetFiles, wo
         init_from=None if resume else _init_from(attempt, work_dir=work_dir),
         micro_batch=min(SMALL_PARTS, config.batch) if attempt.out_of_memory else None,
         commit=commit(),
+        classes=files.classes if config.needs_labels else (),
+        labels=files.labels if config.needs_labels else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a job leaves in the store: checkpoints, grids of samples, pictures of evaluations."""
+"""What a job leaves in the store: checkpoints, pictures of snapshots, pictures of evaluations."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from api.deps import BEARER, Database, Run, Tenant
-from api.downloads import RESPONSES, Artifact, artifact_response, png_response
-from core.jobs import queries, service
+from api.downloads import PNG_RESPONSES, RESPONSES, Artifact, Redirect, artifact_response, png_response
+from core.jobs import filenames, queries, service
 from core.jobs.records import StoredFile
 from core.schemas.jobs import CheckpointOut, CheckpointPatch, SampleOut
 from core.schemas.pages import Page
+from core.schemas.ticks import SampleKind
 
 router = APIRouter(prefix="/v1", dependencies=[BEARER])
 
@@ -60,37 +61,50 @@ def patch_checkpoint(
     responses=RESPONSES,
 )
 def get_checkpoint_file(
-    checkpoint_id: UUID, tenant: Tenant, database: Database, request: Request
+    checkpoint_id: UUID, tenant: Tenant, database: Database, request: Request, redirect: Redirect
 ) -> Response:
     row = queries.checkpoint(database, tenant_id=tenant, checkpoint_id=checkpoint_id)
     artifact = Artifact(
         storage_key=row.storage_key,
         size_bytes=row.size_bytes,
         sha256=row.sha256,
-        filename=f"{row.job_id}-{row.kind}-{row.images_seen:09d}{PurePosixPath(row.storage_key).suffix}",
+        filename=filenames.checkpoint(
+            row.job_id,
+            kind=row.kind,
+            images_seen=row.images_seen,
+            suffix=PurePosixPath(row.storage_key).suffix,
+        ),
         media_type="application/octet-stream",
     )
     database.close()  # The store may be slow: the connection goes back first.
-    return artifact_response(request, artifact)
+    return artifact_response(request, artifact, redirect=redirect)
 
 
-@router.get("/jobs/{job_id}/samples", tags=["samples"], summary="Grids of the same latents through time")
-def list_samples(job_id: UUID, tenant: Tenant, database: Database, run: Run = None) -> Page[SampleOut]:
-    rows = queries.samples(database, tenant_id=tenant, job_id=job_id, run=run)
+@router.get(
+    "/jobs/{job_id}/samples",
+    tags=["samples"],
+    summary="Pictures drawn in training: grids of the same latents, and more",
+)
+def list_samples(
+    job_id: UUID, tenant: Tenant, database: Database, kind: SampleKind | None = None, run: Run = None
+) -> Page[SampleOut]:
+    rows = queries.samples(database, tenant_id=tenant, job_id=job_id, kind=kind, run=run)
     return Page(items=[SampleOut.model_validate(row, from_attributes=True) for row in rows])
 
 
 @router.get(
     "/samples/{sample_id}/file",
     tags=["samples"],
-    summary="A grid (PNG); ETag is its sha256, Range is taken",
+    summary="A picture of a snapshot (PNG); ETag is its sha256, Range is taken",
     response_class=Response,
-    responses=RESPONSES,
+    responses=PNG_RESPONSES,
 )
-def get_sample_file(sample_id: UUID, tenant: Tenant, database: Database, request: Request) -> Response:
+def get_sample_file(
+    sample_id: UUID, tenant: Tenant, database: Database, request: Request, redirect: Redirect
+) -> Response:
     row = queries.sample(database, tenant_id=tenant, sample_id=sample_id)
-    name = f"{row.job_id}-{row.images_seen:09d}.png"
-    return png_response(request, database, StoredFile.of(row), filename=name)
+    name = filenames.sample(row.job_id, kind=row.kind, images_seen=row.images_seen)
+    return png_response(request, database, StoredFile.of(row), filename=name, redirect=redirect)
 
 
 @router.get(
@@ -98,10 +112,11 @@ def get_sample_file(sample_id: UUID, tenant: Tenant, database: Database, request
     tags=["samples"],
     summary="Generated pictures beside the nearest training pictures, or those that were aimed at (PNG)",
     response_class=Response,
-    responses=RESPONSES,
+    responses=PNG_RESPONSES,
 )
-def get_picture(evaluation_id: UUID, tenant: Tenant, database: Database, request: Request) -> Response:
+def get_picture(
+    evaluation_id: UUID, tenant: Tenant, database: Database, request: Request, redirect: Redirect
+) -> Response:
     row, picture = queries.picture(database, tenant_id=tenant, evaluation_id=evaluation_id)
-    what = "reached" if row.kind == "backtracking" else "neighbours"
-    name = f"{row.job_id}-{row.images_seen:09d}-{what}.png"
-    return png_response(request, database, picture, filename=name)
+    name = filenames.picture(row.job_id, kind=row.kind, images_seen=row.images_seen)
+    return png_response(request, database, picture, filename=name, redirect=redirect)

@@ -7,6 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from api.deps import BEARER, Cursor, Database, Limit, Tenant
+from api.idempotency import Once
+from core.audit import trail
 from core.broker import wake
 from core.evaluations import on_demand
 from core.jobs import queries
@@ -18,18 +20,23 @@ router = APIRouter(prefix="/v1", tags=["evaluations"], dependencies=[BEARER])
 
 
 @router.post(
-    "/jobs/{job_id}/backtracking", status_code=201, summary="Ask how near a generator comes to given pictures"
+    "/jobs/{job_id}/backtracking",
+    status_code=201,
+    summary="Ask how near a generator comes to given pictures",
+    response_model=EvaluationOut,
 )
 def create_backtracking(
-    job_id: UUID, tenant: Tenant, database: Database, response: Response, body: BacktrackingIn | None = None
-) -> EvaluationOut:
+    job_id: UUID, tenant: Tenant, database: Database, once: Once, body: BacktrackingIn | None = None
+) -> Response:
     """Asking for the same again gives the same evaluation. It runs as other evaluations do, one at a time a worker."""
+    once.begin(database)
     row = on_demand.backtrack(database, body or BacktrackingIn(), tenant_id=tenant, job_id=job_id)
-    database.commit()
-    wake("metrics")
+    database.flush()
+    trail.about(database, row.id)
     database.refresh(row)
-    response.headers["Location"] = f"/v1/evaluations/{row.id}"
-    return on_demand.described(row)
+    response = once.commit(database, on_demand.described(row), location=f"/v1/evaluations/{row.id}")
+    wake("metrics")
+    return response
 
 
 @router.get("/jobs/{job_id}/backtracking", summary="The job's backtrackings, the newest first")

@@ -51,11 +51,11 @@ async def stream_events(
     request: Request,
     last_event_id: Annotated[int, Header(ge=0, lt=2**31, description="The last event that you have")] = 0,
 ) -> Response:
-    """Replays what came after `Last-Event-ID`, then follows the job; ends when the job is over."""
+    """Replays what came after `Last-Event-ID`, then follows the job; ends when the job is over, or with its key."""
     if await run_in_threadpool(_has_all, job_id, tenant=tenant, after=last_event_id):
         return Response(status_code=204)
     feed: Feed[EventOut] = request.app.state.feed
-    return event_stream(feed, job_id, after=last_event_id)
+    return event_stream(request, feed, job_id, after=last_event_id)
 
 
 def _has_all(job_id: UUID, *, tenant: UUID, after: int) -> bool:

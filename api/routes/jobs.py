@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from starlette.background import BackgroundTask
 
-from api.deps import BEARER, Cursor, Database, Limit, Reading, Run, Tenant, answer, in_turn
+from api.deps import (
+    BEARER,
+    UNCHANGED,
+    WRITES,
+    Database,
+    Reading,
+    Run,
+    Tenant,
+    answer,
+    in_turn,
+    writing,
+)
+from api.idempotency import Idempotency, Once
+from core.audit import trail
 from core.broker import wake
 from core.datasets import service as datasets
+from core.datasets.conditional import require_labels
 from core.datasets.files import DatasetFiles
 from core.datasets.held_out import split
 from core.jobs import queries, requests, service
 from core.jobs.tables import Job
 from core.metrics import protocol
-from core.schemas.jobs import ExtendIn, JobIn, JobOut, LossOut, Point, RetryIn, Status
+from core.schemas.families import parse_config
+from core.schemas.jobs import ExtendIn, Fields, JobIn, JobOut, JobPart, JobsQuery, LossOut, Point, RetryIn
 from core.schemas.pages import Page
-from core.schemas.training import SlaeganConfig
 from core.settings import settings
 from core.webhooks.addresses import check_url
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[BEARER])
 
 
-@router.post("", status_code=201, summary="Submit a training")
-def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
+@router.post("", status_code=201, summary="Submit a training", response_model=JobOut)
+async def create_job(request: Request, body: JobIn, tenant: Tenant, once: Once) -> Response:
+    def create() -> Response:
+        with writing(request) as database:
+            return _create(database, body, tenant=tenant, once=once)
+
+    return await in_turn(create, turns=WRITES)
+
+
+def _create(database: Session, body: JobIn, *, tenant: UUID, once: Idempotency) -> Response:
+    once.begin(database)
     if body.webhook is not None:
         check_url(body.webhook.url, private=settings().webhook_private_addresses)
     datasets.hold(database, tenant_id=tenant, dataset_id=body.dataset_id)
-    if body.config.held_out:
+    if body.config.held_out or body.config.needs_labels:
         # Refused now, not by the worker.
-        split(DatasetFiles.of(database, body.dataset_id), share=body.config.held_out)
+        files = DatasetFiles.of(database, body.dataset_id)
+        require_labels(files, config=body.config)
+        split(files, share=body.config.held_out)
     job = service.create(
         database,
         tenant_id=tenant,
@@ -50,32 +79,44 @@ def create_job(body: JobIn, tenant: Tenant, database: Database) -> JobOut:
         max_queued=settings().max_queued_jobs,
         webhook=body.webhook,
     )
-    return _queued(database, job)
+    trail.about(database, job.id)
+    return _begun(database, job, once)
 
 
-@router.get("", summary="List jobs, the newest first", response_model=Page[JobOut])
+@router.get(
+    "",
+    summary="List jobs, the newest first",
+    response_model=Page[JobOut] | Page[JobPart],
+    responses=UNCHANGED,
+)
 async def list_jobs(
-    tenant: Tenant,
-    database: Reading,
-    status: Annotated[Status | None, Query(description="Only jobs in this state")] = None,
-    dataset_id: Annotated[UUID | None, Query(description="Only jobs on this dataset")] = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
+    request: Request, tenant: Tenant, database: Reading, asked: Annotated[JobsQuery, Query()]
 ) -> Response:
     def page() -> Response:
         rows, next_cursor = queries.page(
-            database, tenant_id=tenant, status=status, dataset_id=dataset_id, limit=limit, cursor=cursor
+            database, tenant_id=tenant, which=asked, limit=asked.limit, cursor=asked.cursor
         )
-        return answer(Page[JobOut](items=queries.describe(database, rows), next_cursor=next_cursor))
+        items = queries.describe(database, rows, curves_too=asked.curves_too)
+        fields = {"items": {"__all__": asked.chosen}, "next_cursor": True} if asked.chosen else None
+        return answer(request, Page[JobOut](items=items, next_cursor=next_cursor), include=fields)
 
     return await in_turn(page)
 
 
-@router.get("/{job_id}", summary="State, progress and latest metrics of a job", response_model=JobOut)
-async def get_job(job_id: UUID, tenant: Tenant, database: Reading) -> Response:
+@router.get(
+    "/{job_id}",
+    summary="State, progress and latest metrics of a job",
+    response_model=JobOut | JobPart,
+    responses=UNCHANGED,
+)
+async def get_job(
+    job_id: UUID, request: Request, tenant: Tenant, database: Reading, asked: Annotated[Fields, Query()]
+) -> Response:
+    """Its ETag changes with what it tells: with If-None-Match, asking again costs few bytes."""
+
     def described() -> Response:
-        job = queries.get(database, tenant_id=tenant, job_id=job_id)
-        return answer(queries.describe(database, [job])[0])
+        told = queries.look(database, tenant_id=tenant, job_id=job_id, curves_too=asked.curves_too)
+        return answer(request, told, include=asked.chosen)
 
     return await in_turn(described)
 
@@ -91,22 +132,27 @@ def pause_job(job_id: UUID, tenant: Tenant, database: Database) -> JobOut:
 
 
 @router.post("/{job_id}/resume", summary="Queue a paused job again, or take back a wish to pause")
-def resume_job(job_id: UUID, tenant: Tenant, database: Database) -> JobOut:
-    return _queued(database, requests.resume(database, tenant_id=tenant, job_id=job_id))
+def resume_job(job_id: UUID, tenant: Tenant, database: Database, later: BackgroundTasks) -> JobOut:
+    later.add_task(wake, "train")
+    return _changed(database, requests.resume(database, tenant_id=tenant, job_id=job_id))
 
 
-@router.post("/{job_id}/retry", summary="Begin a new run of a failed or cancelled job")
-def retry_job(job_id: UUID, tenant: Tenant, database: Database, body: RetryIn | None = None) -> JobOut:
+@router.post("/{job_id}/retry", summary="Begin a new run of a failed or cancelled job", response_model=JobOut)
+def retry_job(
+    job_id: UUID, tenant: Tenant, database: Database, once: Once, body: RetryIn | None = None
+) -> Response:
     """Goes on from the last state with the curve so far, or begins at zero where there is none, or with `fresh`."""
+    once.begin(database)
     fresh = body is not None and body.fresh
     limit = settings().max_queued_jobs
     job = requests.retry(database, tenant_id=tenant, job_id=job_id, fresh=fresh, max_queued=limit)
-    return _queued(database, job)
+    return _begun(database, job, once, status=200)
 
 
-@router.post("/{job_id}/extend", summary="Train a job that succeeded for longer")
-def extend_job(job_id: UUID, body: ExtendIn, tenant: Tenant, database: Database) -> JobOut:
+@router.post("/{job_id}/extend", summary="Train a job that succeeded for longer", response_model=JobOut)
+def extend_job(job_id: UUID, body: ExtendIn, tenant: Tenant, database: Database, once: Once) -> Response:
     """A new run goes on from the last state, to a larger total; the curve goes on with it."""
+    once.begin(database)
     job = requests.extend(
         database,
         tenant_id=tenant,
@@ -115,27 +161,37 @@ def extend_job(job_id: UUID, body: ExtendIn, tenant: Tenant, database: Database)
         stopping=body.stopping,
         max_queued=settings().max_queued_jobs,
     )
-    return _queued(database, job)
+    return _begun(database, job, once, status=200)
 
 
-def _changed(database: Database, job: Job) -> JobOut:
+def _changed(database: Session, job: Job) -> JobOut:
     database.commit()
     return queries.describe(database, [job])[0]
 
 
-def _queued(database: Database, job: Job) -> JobOut:
-    database.commit()
-    wake("train")
-    database.refresh(job)
-    return queries.describe(database, [job])[0]
+def _begun(database: Session, job: Job, once: Idempotency, *, status: int = 201) -> Response:
+    """Answer for a run that waits now; then tell the workers, by a broker that may take its time."""
+    response = once.commit(
+        database, queries.describe(database, [job])[0], status=status, location=f"/v1/jobs/{job.id}"
+    )
+    response.background = BackgroundTask(wake, "train")
+    return response
 
 
-@router.get("/{job_id}/metrics", summary="The curve: a point a snapshot and protocol")
-def list_metrics(job_id: UUID, tenant: Tenant, database: Database, run: Run = None) -> Page[Point]:
-    return Page(items=queries.curve(database, tenant_id=tenant, job_id=job_id, run=run))
+@router.get(
+    "/{job_id}/metrics",
+    summary="The curve: a point a snapshot and protocol",
+    response_model=Page[Point],
+    responses=UNCHANGED,
+)
+def list_metrics(
+    job_id: UUID, request: Request, tenant: Tenant, database: Database, run: Run = None
+) -> Response:
+    points = queries.curve(database, tenant_id=tenant, job_id=job_id, run=run)
+    return answer(request, Page[Point](items=points))
 
 
-@router.get("/{job_id}/losses", summary="Training losses, averaged into at most `points` points")
+@router.get("/{job_id}/losses", summary="Training losses: means and extremes of at most `points` stretches")
 def list_losses(
     job_id: UUID,
     tenant: Tenant,
@@ -159,6 +215,6 @@ def get_curve(job_id: UUID, tenant: Tenant, database: Database) -> Response:
     job = queries.get(database, tenant_id=tenant, job_id=job_id)
     points = queries.curve(database, tenant_id=tenant, job_id=job_id)
     database.close()
-    copy_limit = SlaeganConfig.model_validate(job.config).alarms.copy_rate
+    copy_limit = parse_config(job.config).alarms.copy_rate
     picture = draw(points, title=job.name or f"job {job.id}", copy_limit=copy_limit)
     return Response(picture, media_type="image/png")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 120.0
 LOOK_S = 0.03
+THAWED_S = 5.0
 _FILES_EVERY_S = 0.5
 _REST_S = 0.3
 _AGAIN_S = 0.5
@@ -202,12 +203,14 @@ class Cycle:
         for process, deadline, why in self._going:
             if not _lives(process):
                 continue
-            if now > deadline:
+            # One that was stopped before it could bind itself to its parent ends when it is woken.
+            until = max(deadline, now + THAWED_S) if _is_frozen(process) else deadline
+            if now > until:
                 self.orphans += 1
                 self.violations.append(f"process {process.pid} still lives after {why}")
                 process.kill()
             else:
-                staying.append((process, deadline, why))
+                staying.append((process, until, why))
         self._going = staying
 
     def _ask(self, views: list[View]) -> None:
@@ -265,6 +268,13 @@ class Cycle:
             assert now < deadline, "the stack does not come to rest"
             time.sleep(LOOK_S)
         self.violations += self.submitter.refused.values()
+
+
+def _is_frozen(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _lives(process: psutil.Process) -> bool:

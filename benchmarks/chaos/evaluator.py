@@ -10,8 +10,9 @@ import time
 
 from benchmarks.chaos.trainer import CHEAP_FROM
 from benchmarks.chaos.walk import evaluate, picture, write_durably
+from core.parent import bind_to_parent
 from core.schemas.ticks import EvaluationSpec, FinishedTick, MetricsTick
-from worker.child import bind_to_parent, emitter, parse_arguments, run_guarded
+from worker.child import emitter, parse_arguments, run_guarded
 
 EVALUATION_S = 0.5
 

@@ -27,7 +27,12 @@ def left(rig: Rig) -> list[str]:
     if collected.returncode != 0:
         return [f"the garbage collection failed: {collected.stderr[-500:]}"]
     named = rig.database.stored_keys()
-    there = {path.relative_to(rig.store).as_posix() for path in rig.store.glob("jobs/**/*") if path.is_file()}
+    there = {
+        path.relative_to(rig.store).as_posix()
+        for folder in ("jobs", "pictures")
+        for path in rig.store.glob(f"{folder}/**/*")
+        if path.is_file()
+    }
     return [
         *(f"{key} has no row, and garbage collection left it" for key in sorted(there - named)),
         *(f"the row of {key} has no file after garbage collection" for key in sorted(named - there)),

@@ -112,6 +112,21 @@ def _outside(
     ]
 
 
+def accounted(story: Story) -> list[str]:
+    """Each of the job's claims has one row of the time that it held a device; all have ended with the job."""
+    trainings = [row for row in story.attempts if row["kind"] == "training"]
+    numbers = sorted(row["number"] for row in trainings)
+    wanted = list(range(1, story.job["attempt"] + 1))
+    found = [] if numbers == wanted else [f"{story.name} has rows of attempts {numbers}, not of {wanted}"]
+    if story.job["status"] in FINAL:
+        found += [
+            f"{story.name} is over, but attempt {row['number']} is accounted as if it still ran"
+            for row in trainings
+            if row["ended_at"] is None
+        ]
+    return found
+
+
 def duplicates(story: Story) -> list[str]:
     """No metric stands twice, in the rows or in the events; no checkpoint is told twice."""
     measured = Counter((row["run"], row["images_seen"], row["protocol_hash"]) for row in story.evaluations)
@@ -180,6 +195,7 @@ def all_of_job(story: Story, *, explained: frozenset[str]) -> list[str]:
         *transitions(story),
         *gapless(story),
         *one_writer(story),
+        *accounted(story),
     ]
 
 

@@ -74,6 +74,7 @@ class Story:
     logs: Sequence[Row] = ()
     checkpoints: Sequence[Row] = ()
     deliveries: Sequence[Row] = ()
+    attempts: Sequence[Row] = ()
 
     @property
     def name(self) -> str:
@@ -122,9 +123,10 @@ class Database:
         return [self._story(job) for job in jobs]
 
     def stored_keys(self) -> set[str]:
-        """The keys of all files that a row of any job names."""
+        """The keys of all files that a row of any job names, and of all pictures."""
         query = """
             select storage_key from checkpoints union all select storage_key from samples
+            union all select storage_key from pictures
             union all select storage_key from log_chunks
             union all select picture_key from evaluations where picture_key is not null
         """
@@ -156,6 +158,7 @@ class Database:
             logs=[*moved, *of("log_lines", "seq")],
             checkpoints=of("checkpoints", "images_seen"),
             deliveries=of("webhook_deliveries", "event_seq"),
+            attempts=of("job_attempts", "started_at"),
         )
 
     def _lines(self, key: str) -> list[Row]:

@@ -12,7 +12,7 @@ from benchmarks.chaos.plan import REAL, TENANTS, Submission
 from benchmarks.chaos.tenant import Submitter
 from benchmarks.chaos.trainer import CHEAP_FROM
 from benchmarks.chaos.walk import Walk, evaluate
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,6 +14,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from benchmarks.chaos.walk import Walk, picture, write_durably
+from core.parent import bind_to_parent
 from core.schemas.ticks import (
     FactsTick,
     FinishedTick,
@@ -24,7 +25,7 @@ from core.schemas.ticks import (
     Tick,
     TrainingSpec,
 )
-from worker.child import bind_to_parent, emitter, parse_arguments, run_guarded
+from worker.child import emitter, parse_arguments, run_guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

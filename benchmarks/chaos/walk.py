@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from core.schemas.training import SlaeganConfig
+    from core.schemas.slaegan import SlaeganConfig
 
 _TRUE = (0.75, -0.25)
 _RATE = 0.02

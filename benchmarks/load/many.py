@@ -26,8 +26,8 @@ OTHERS = 9
 FEW = 50
 _TENANT = "insert into tenants (id, name) values (%s, %s)"
 _DATASET = """
-insert into datasets (id, tenant_id, name, image_count, size_bytes, content_hash, rejected)
-values (%s, %s, 'load', 8, 8, '', '[]')
+insert into datasets (id, series_id, tenant_id, name, image_count, size_bytes, content_hash, rejected)
+values (%(id)s, %(id)s, %(tenant)s, 'load', 8, 8, '', '[]')
 """
 # Every second job is the tenant's. Most have succeeded; each has the configuration of a job that was submitted.
 _JOBS = """
@@ -80,8 +80,8 @@ def fill(rig: Rig, *, jobs: int) -> UUID:
     theirs, rare = [uuid4() for _ in owners], uuid4()
     for owner, dataset in zip(owners, theirs, strict=True):
         rig.database.execute(_TENANT, [owner, f"other {owner}"])
-        rig.database.execute(_DATASET, [dataset, owner])
-    rig.database.execute(_DATASET, [rare, tenant])
+        rig.database.execute(_DATASET, {"id": dataset, "tenant": owner})
+    rig.database.execute(_DATASET, {"id": rare, "tenant": tenant})
     facts = {
         "tenant": tenant, "dataset": rig.dataset_id, "rare": rare, "others": owners, "theirs": theirs,
         "count": OTHERS, "error": Jsonb({"code": "trainer_crashed", "message": "It ended.", "details": {}}),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SETTINGS = {
     # Far beyond what is measured here; every request is counted all the same.
     "SLAEGAN_REQUESTS_PER_MINUTE": "100000000", "SLAEGAN_MAX_QUEUED_JOBS": "1000000",
+    "SLAEGAN_MAX_STREAMS": "1000",
     "SLAEGAN_DEVICE": "cpu", "SLAEGAN_THREADS": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
     "SLAEGAN_EVALUATE_MODULE": "benchmarks.chaos.evaluator",
 }  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from core.schemas.training import Extractor
+    from core.schemas.judging import Extractor
 
 _TIMEOUT_S = 60
 

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
     from core.settings import Settings
 
-MAX_DEPTH = 1  # what zipping a folder makes; folders in folders usually mean classes, or the wrong archive
+MAX_DEPTH = 1  # what zipping a folder makes
 # Small entries may shrink well for honest reasons (a white canvas); volume is what harms.
 BOMB_FLOOR_BYTES = 1024 * 1024
 _DIRECTORY_BYTES_PER_ENTRY = 256
 _GLOBAL_HEADERS = 64
 _GLOBAL_HEADERS_LENGTH = 8 * 1024
+_MAX_NAME = 4_096
 _HOSTILE_NAME = re.compile(r"^/|^[A-Za-z]:|\\|\x00|(^|/)\.\.(/|$)")
 _IGNORED_NAMES = {"__macosx", "thumbs.db", "desktop.ini"}
 _ENCRYPTED = 0x1 | 0x40
@@ -57,10 +58,25 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Found:
-    """A file of an upload that may be a picture: its sanitised relative name, and where its bytes are."""
+    """A file of an upload that may be a picture.
+
+    Attributes:
+        name: relative, fit to be shown and stored.
+        path: where its bytes are.
+        parts: the name as it was sent, folders first; no path is made of it.
+        label: the class of what it shows.
+    """
 
     name: str
     path: Path
+    parts: tuple[str, ...] = ()
+    label: str | None = None
+
+    @classmethod
+    def sent(cls, name: str, path: Path) -> Found:
+        """A file by the name that somebody gave it."""
+        parts = tuple(part for part in name.split("/") if part not in {"", "."})
+        return cls(_shown(name) or sanitised(name), path, parts)
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,8 @@ class Spent:
 
     entries: int = 0
     unpacked_bytes: int = 0
+    listed_rows: int = 0  # of tables of labels, without use
+    unlisted_rows: int = 0
 
 
 def kind_of(path: Path) -> Literal["zip", "tar"] | None:
@@ -91,7 +109,9 @@ def kind_of(path: Path) -> Literal["zip", "tar"] | None:
     return None
 
 
-def unpack(path: Path, *, archive: str, folder: Path, limits: Settings, spent: Spent) -> Unpacked:
+def unpack(
+    path: Path, *, archive: str, folder: Path, limits: Settings, spent: Spent, depth: int = MAX_DEPTH
+) -> Unpacked:
     """Unpack every file that may be a picture.
 
     Args:
@@ -100,12 +120,13 @@ def unpack(path: Path, *, archive: str, folder: Path, limits: Settings, spent: S
         folder: an empty one, for the files.
         limits: max_archive_entries, max_picture_bytes, max_unpacked_bytes, max_unpack_ratio.
         spent: what the upload's earlier files took; this archive's share is added.
+        depth: so many folders may be around a file.
 
     Raises:
         ArchiveRejected: the archive is hostile or broken.
         StoreFull: the scratch disk is full.
     """
-    unpacking = _Unpacking(archive, folder=folder, limits=limits, spent=spent)
+    unpacking = _Unpacking(archive, folder=folder, limits=limits, spent=spent, depth=depth)
     try:
         if kind_of(path) == "zip":
             unpacking.zip(path)
@@ -122,8 +143,9 @@ def unpack(path: Path, *, archive: str, folder: Path, limits: Settings, spent: S
 
 def sanitised(name: str) -> str:
     """A name fit to be shown and stored: no control characters, no lone surrogates, at most 255 characters."""
+    # Cut first, with room for what composes: composing a long run of marks takes the square of its length.
     shown = "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") else c for c in name
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") else c for c in name[-1020:]
     )
     return unicodedata.normalize("NFC", shown)[-255:]
 
@@ -131,12 +153,13 @@ def sanitised(name: str) -> str:
 class _Unpacking:
     """One archive on its way into a folder."""
 
-    def __init__(self, archive: str, *, folder: Path, limits: Settings, spent: Spent) -> None:
+    def __init__(self, archive: str, *, folder: Path, limits: Settings, spent: Spent, depth: int) -> None:
         self.result = Unpacked()
         self._archive = archive
         self._folder = folder
         self._limits = limits
         self._spent = spent
+        self._depth = depth
         self._names: set[str] = set()
 
     def zip(self, path: Path) -> None:
@@ -233,6 +256,8 @@ class _Unpacking:
             self._refuse("is a link or a device, not a file", reason="link", entry=member.name)
 
     def _check_name(self, name: str) -> None:
+        if len(name) > _MAX_NAME:
+            self._refuse(f"has a name of more than {_MAX_NAME} characters", reason="unsafe_path", entry=name)
         if _HOSTILE_NAME.search(name):
             self._refuse("has a name that leaves the folder", reason="unsafe_path", entry=name)
 
@@ -240,7 +265,7 @@ class _Unpacking:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if is_folder or any(part.startswith(".") or part.lower() in _IGNORED_NAMES for part in parts):
             return False
-        if len(parts) - 1 > MAX_DEPTH:
+        if len(parts) - 1 > self._depth:
             self._refuse("lies in nested folders (put all pictures in one)", reason="too_deep", entry=name)
         if name in self._names:
             self._reject(
@@ -278,7 +303,7 @@ class _Unpacking:
                 with disk_errors():
                     writer.write(chunk)
                     writer.flush()
-        self.result.found.append(Found(_shown(name), path))
+        self.result.found.append(Found.sent(name, path))
 
     def _reject(self, name: str, *, code: str, reason: str) -> None:
         self.result.rejected.append(Rejection(name=_shown(name), code=code, reason=reason))

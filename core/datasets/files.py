@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import time
@@ -10,9 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
-
-from core.datasets.tables import Dataset, DatasetImage
+from core.datasets.contents import Image, images_of
+from core.datasets.tables import Dataset
 from core.errors import DataFailed
 from core.files import fsync, sha256_of
 from core.settings import settings
@@ -33,32 +34,60 @@ class StoredImage(NamedTuple):
     key: str
     sha256: str
     size_bytes: int
+    label: str | None = None
 
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """Which pictures a dataset has, or a part of it, in order, and where the store keeps them."""
+    """Which pictures a dataset has, or a part of it, in order, and where the store keeps them.
+
+    `classes` are those of the whole dataset, in the order of their names, also where a part has none of one.
+    """
 
     dataset_id: UUID
     content_hash: str
     images: tuple[StoredImage, ...]
     part: str = ""  # distinguishes the folders of a dataset's parts
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, session: Session, dataset_id: UUID) -> DatasetFiles:
         """Read them from the database, so that nothing of it is held while they are fetched."""
         dataset = session.get_one(Dataset, dataset_id)
-        rows = session.execute(
-            select(DatasetImage.storage_key, DatasetImage.sha256, DatasetImage.size_bytes)
-            .where(DatasetImage.dataset_id == dataset_id)
-            .order_by(DatasetImage.position)
+        images = [Image.of(row) for row in session.execute(images_of(dataset_id))]
+        return cls(
+            dataset_id,
+            dataset.content_hash,
+            tuple(
+                StoredImage(image.storage_key, image.sha256, image.size_bytes, image.label)
+                for image in images
+            ),
+            classes=tuple(sorted({image.label for image in images if image.label is not None})),
         )
-        return cls(dataset_id, dataset.content_hash, tuple(StoredImage(*row) for row in rows))
 
     @property
     def count(self) -> int:
         """How many pictures."""
         return len(self.images)
+
+    @property
+    def unlabelled(self) -> int:
+        """How many pictures have no class."""
+        return sum(image.label is None for image in self.images)
+
+    @property
+    def labels(self) -> tuple[int, ...] | None:
+        """The place in `classes` of each picture's class, in the pictures' order; None where any has no class."""
+        places = {name: place for place, name in enumerate(self.classes)}
+        labels = [places[image.label] for image in self.images if image.label is not None]
+        return tuple(labels) if labels and len(labels) == self.count else None
+
+    def learned_hash(self, *, with_labels: bool) -> str:
+        """What a training depends on: the pictures, and where it is shown their classes, those too."""
+        if not with_labels:
+            return self.content_hash
+        facts = json.dumps([self.content_hash, self.classes, self.labels])
+        return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def fetch_images(files: DatasetFiles, store: Store, *, cache_dir: Path) -> Path:

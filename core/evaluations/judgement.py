@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from core.schemas.training import SlaeganConfig
+    from core.schemas.training import TrainingConfig
 
 
-def judge(session: Session, evaluation: Evaluation, *, config: SlaeganConfig) -> None:
+def judge(session: Session, evaluation: Evaluation, *, config: TrainingConfig) -> None:
     """Apply the rules of a job's configuration to its curve.
 
     Args:
@@ -35,9 +35,12 @@ def judge(session: Session, evaluation: Evaluation, *, config: SlaeganConfig) ->
             Evaluation.run == evaluation.run,
             Evaluation.protocol_hash == evaluation.protocol_hash,
             Evaluation.status == "done",
+            Evaluation.images_seen >= config.judged_from,
         )
         .order_by(Evaluation.images_seen)
     ).all()
+    if not curve:
+        return
     metrics = [row.metrics or {} for row in curve]
     _stop_early(session, evaluation.job_id, reason_to_stop(metrics, rules=config.stopping))
     # Evaluations may end in another order than they began: it is the newest snapshot that counts.

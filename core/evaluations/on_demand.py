@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import func, select, update
 
+from core.audit import trail
 from core.datasets import service as datasets
 from core.datasets.files import DatasetFiles
 from core.datasets.held_out import split
@@ -18,7 +19,7 @@ from core.jobs.service import advance
 from core.jobs.tables import Checkpoint, Job
 from core.metrics.backtracking_protocol import planned_backtracking
 from core.schemas.evaluations import EvaluationOut
-from core.schemas.training import SlaeganConfig
+from core.schemas.families import parse_config
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -68,11 +69,13 @@ def backtrack(session: Session, asked: BacktrackingIn, *, tenant_id: UUID, job_i
         found = _queued(session, found, generator=generator, protocol=protocol)
         payload = {"evaluation_id": str(found.id), "images_seen": generator.images_seen}
         advance(session, job.id, values={}, event="backtracking_queued", payload=payload)
+    else:
+        trail.unchanged(session)
     return found
 
 
 def _planned(session: Session, asked: BacktrackingIn, *, job: Job) -> BacktrackingProtocol:
-    config = SlaeganConfig.model_validate(job.config)
+    config = parse_config(job.config)
     training, held_out = split(DatasetFiles.of(session, job.dataset_id), share=config.held_out)
     of = training if asked.of == "training" else held_out
     if of is None:
@@ -167,12 +170,13 @@ def cancel(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> tuple[E
         payload = {"evaluation_id": str(row.id), "images_seen": row.images_seen}
         advance(session, row.job_id, values={}, event="backtracking_cancelled", payload=payload)
         job = session.get_one(Job, row.job_id)
-        rules = SlaeganConfig.model_validate(job.config).retention
+        rules = parse_config(job.config).retention
         return row, forget_generators(session, job, rules=rules)
     if row.kind != "backtracking":
         raise Conflict("A point of the curve cannot be called off by itself: cancel the job.")
     if row.status != "skipped":
         raise Conflict(f"The backtracking {row.id} is {row.status} already.")
+    trail.unchanged(session)
     return row, []
 
 

@@ -12,18 +12,20 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import LeaseLost, SlaeganError
 from core.evaluations.judgement import judge
 from core.evaluations.tables import Evaluation
-from core.jobs import endings
+from core.jobs import accounting, endings
+from core.jobs.best import shown
 from core.jobs.lease import expiry
 from core.jobs.retention import forget_generators
 from core.jobs.service import advance
 from core.jobs.tables import Checkpoint, Job
 from core.jobs.workers import drain_of
-from core.schemas.training import SlaeganConfig
+from core.schemas.families import parse_config
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from core.jobs.records import StoredFile
+    from core.schemas.training import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Claim:
     protocol: dict[str, Any]
     generator_key: str
     generator_sha256: str
+    origin: dict[str, Any] | None = None
 
     def held(self) -> ColumnElement[bool]:
         """The condition that every write of this claim carries."""
@@ -74,7 +77,7 @@ def plan(  # the unique key and what it stands for
     )
 
 
-def skip_overtaken(session: Session, *, job_id: UUID, run: int, config: SlaeganConfig) -> list[str]:
+def skip_overtaken(session: Session, *, job_id: UUID, run: int, config: TrainingConfig) -> list[str]:
     """Skip the oldest of a run's queued evaluations where more wait than its configuration allows, never the newest.
 
     An evaluator that is slower than the training would else fall behind ever further.
@@ -139,6 +142,16 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
         .execution_options(synchronize_session=False)
     )
     job = session.get_one(Job, evaluation.job_id)
+    accounting.begin(
+        session,
+        token,
+        job=job,
+        kind=evaluation.kind,
+        evaluation_id=evaluation.id,
+        run=evaluation.run,
+        number=evaluation.attempts + 1,
+        worker=worker,
+    )
     return Claim(
         evaluation_id=evaluation.id,
         token=token,
@@ -152,6 +165,7 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
         protocol=evaluation.protocol,
         generator_key=checkpoint.storage_key,
         generator_sha256=checkpoint.sha256,
+        origin=job.origin,
     )
 
 
@@ -185,9 +199,10 @@ def post(
     }
     if held.kind == "metrics":
         payload["extractor"] = held.protocol.get("extractor")
-        advance(session, held.job_id, values={}, event="evaluated", payload=payload)
+        values = shown(session, session.get_one(Job, held.job_id))
+        advance(session, held.job_id, values=values, event="evaluated", payload=payload)
         evaluation = session.get_one(Evaluation, held.evaluation_id)
-        judge(session, evaluation, config=SlaeganConfig.model_validate(held.config))
+        judge(session, evaluation, config=parse_config(held.config))
     else:
         advance(session, held.job_id, values={}, event="backtracked", payload=payload)
     return _settle(session, held)
@@ -206,7 +221,7 @@ def _named(picture: StoredFile | None) -> dict[str, Any]:
 def _settle(session: Session, held: Claim) -> list[str]:
     endings.settle(session, held.job_id)
     job = session.get_one(Job, held.job_id)
-    return forget_generators(session, job, rules=SlaeganConfig.model_validate(held.config).retention)
+    return forget_generators(session, job, rules=parse_config(held.config).retention)
 
 
 def give_up(session: Session, held: Claim, error: SlaeganError) -> list[str]:
@@ -241,6 +256,7 @@ def lose(
         return give_up(session, held, error)
     pause = expiry(pause_s * 2 ** (held.attempt - 1))
     _fenced(session, held, lease_token=uuid4(), lease_expires_at=pause, worker=None)
+    accounting.end_evaluation(session, held.token, outcome="requeued")
     return []
 
 
@@ -254,6 +270,7 @@ def hand_back(session: Session, held: Claim) -> None:
         lease_expires_at=None,
         attempts=Evaluation.attempts - 1,
     )
+    accounting.end_evaluation(session, held.token, outcome="requeued")
 
 
 def warn(session: Session, evaluation: Evaluation, *, error: SlaeganError) -> None:
@@ -267,12 +284,12 @@ def warn(session: Session, evaluation: Evaluation, *, error: SlaeganError) -> No
     advance(session, evaluation.job_id, values={}, event=event, payload=payload)
 
 
-def _end(session: Session, held: Claim, **values: Any) -> None:
+def _end(session: Session, held: Claim, *, status: str, **values: Any) -> None:
     # The job's row is locked before the evaluation's, here and in the sweep: one order, no deadlock.
     session.execute(select(Job.id).where(Job.id == held.job_id).with_for_update())
-    _fenced(
-        session, held, lease_token=None, lease_expires_at=None, finished_at=func.clock_timestamp(), **values
-    )
+    ended = {"status": status, "lease_token": None, "lease_expires_at": None, **values}
+    _fenced(session, held, finished_at=func.clock_timestamp(), **ended)
+    accounting.end_evaluation(session, held.token, outcome="finished" if status == "done" else status)
 
 
 def _fenced(session: Session, held: Claim, **values: Any) -> None:

@@ -16,9 +16,18 @@ from sqlalchemy.exc import DBAPIError
 from core.errors import InfrastructureError
 from core.garbage.files import collect_files, collect_unfinished
 from core.garbage.logs import collect_tails
-from core.garbage.machine import collect_caches, collect_scratch, collect_uploads
+from core.garbage.machine import collect_caches, collect_resumable, collect_scratch, collect_uploads
 from core.garbage.report import Found, Report
-from core.garbage.rows import collect_datasets, collect_generators, collect_states, collect_workers
+from core.garbage.rows import (
+    collect_answers,
+    collect_audit_entries,
+    collect_datasets,
+    collect_expired,
+    collect_generators,
+    collect_pictures,
+    collect_states,
+    collect_workers,
+)
 from core.settings import settings
 
 if TYPE_CHECKING:
@@ -48,13 +57,18 @@ def collect(bounds: Bounds, *, data_dir: Path | None) -> Report:
         "generators": collect_generators,
         "training states": collect_states,
         "rows of deleted datasets": collect_datasets,
+        "answers kept for a day": collect_answers,
+        "pictures of no dataset": collect_pictures,
         "rows of lost workers": collect_workers,
+        "expired uploads": collect_expired,
+        "old entries of the audit trail": collect_audit_entries,
         "files without a row": collect_files,
         "unfinished files": collect_unfinished,
     }
     if data_dir is not None:
         kinds |= {
             "abandoned uploads": partial(collect_uploads, data_dir=data_dir),
+            "files of uploads that are over": partial(collect_resumable, data_dir=data_dir),
             "scratch folders of lost workers": partial(collect_scratch, data_dir=data_dir),
             "unused cache files": partial(collect_caches, data_dir=data_dir),
         }

@@ -2,7 +2,8 @@
 
 Why nothing is lost that a row names, or will name:
 
-- A key is used once: it holds the id of a dataset that is being made, or the number of an attempt and random digits.
+- A key is used once: it holds the id of a dataset that is being made, the number of an attempt and random digits, or,
+  of a picture, such digits that were made with its row.
   A file that had a row and lost it never gets one again.
 - A new file gets its row soon: an upload's within its request, an attempt's or an evaluation's while the lease lasts,
   since no writer goes on trying for longer. Files younger than the grace age stay, which is far longer than both. A

@@ -14,6 +14,7 @@ from core.datasets.scratch import NEW_UPLOAD_S, clear_abandoned
 from core.db import sessions
 from core.garbage.rows import WORKER_ROWS
 from core.jobs.tables import Worker
+from core.uploads.files import clear_needless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,14 @@ _CACHES = ("pictures-*.npy", "*.safetensors")
 def collect_uploads(bounds: Bounds, found: Found, *, data_dir: Path) -> None:
     """Remove the folders of uploads whose process was killed."""
     clear_abandoned(data_dir, older_than_s=NEW_UPLOAD_S, clear=_clearer(bounds, found))
+
+
+def collect_resumable(bounds: Bounds, found: Found, *, data_dir: Path) -> None:
+    """Remove the files of uploads that have expired, were given up, or became a dataset.
+
+    Of those that expire in this run, too; not in a dry one, where their rows stay.
+    """
+    clear_needless(data_dir, clear=_clearer(bounds, found))
 
 
 def collect_scratch(bounds: Bounds, found: Found, *, data_dir: Path) -> None:

@@ -1,7 +1,8 @@
 """Which files in the store rows name: the one place that knows every column with a key.
 
 A file is put into the store before its row is committed, under a key that is used once and never again (an attempt's,
-a dataset's). So a file without a row is either on its way to one, or nobody's for ever.
+a dataset's); only a picture's row comes first. So a file without a row is either on its way to one, or nobody's for
+ever.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from core.datasets.ingest import preview_key
-from core.datasets.tables import Dataset, DatasetImage
+from core.datasets.tables import Dataset, StoredPicture
 from core.db import sessions
 from core.evaluations.tables import Evaluation
 from core.jobs.tables import Checkpoint, Sample
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Every file lies under one of these folders; what lies elsewhere in the store is not the service's garbage.
-FOLDERS = ("datasets", "jobs")
+FOLDERS = ("datasets", "jobs", "pictures")
 # A test holds this against the tables: a new column with a key belongs here before anything is written to it.
 COLUMNS = (
     Checkpoint.storage_key,
-    DatasetImage.storage_key,
     Evaluation.picture_key,
     LogChunk.storage_key,
     Sample.storage_key,
+    StoredPicture.storage_key,
 )
 _PREVIEW = re.compile(r"datasets/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/preview\.jpg")
 

@@ -12,14 +12,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Integer, case, delete, func, select
+from sqlalchemy.orm import aliased
 
-from core.datasets.tables import Dataset
+from core.audit.tables import AuditEntry
+from core.datasets.storing import forget
+from core.datasets.tables import Dataset, StoredPicture
 from core.db import sessions
+from core.idempotency import KEPT, GivenAnswer
 from core.jobs.retention import KEPT_STATES, forget_generators, pinned_or_needed
 from core.jobs.tables import Checkpoint, Job, Worker
 from core.schemas.jobs import Status
-from core.schemas.training import RetentionConfig
+from core.schemas.judging import RetentionConfig
+from core.settings import settings
 from core.storage import remove, store
+from core.uploads.tables import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,12 +58,37 @@ def collect_states(bounds: Bounds, found: Found) -> None:
 
 
 def collect_datasets(bounds: Bounds, found: Found) -> None:
-    """Remove the rows of deleted datasets that no job was trained on; no new job can be."""
-    unused = ~select(Job.id).where(Job.dataset_id == Dataset.id).exists()
+    """Remove the rows of deleted datasets that no job was trained on; no new job can be.
+
+    Those of a series that goes on stay: else the number of its newest version could be given twice.
+    """
+    other = aliased(Dataset)
+    goes_on = select(other.id).where(other.series_id == Dataset.series_id, other.deleted_at.is_(None))
+    unused = ~select(Job.id).where(Job.dataset_id == Dataset.id).exists() & ~goes_on.exists()
     old = Dataset.deleted_at < func.clock_timestamp() - bounds.grace
     with _transaction(bounds) as session:
         gone = session.scalars(delete(Dataset).where(old, unused).returning(Dataset.id)).all()
     found.count += len(gone)
+
+
+def collect_answers(bounds: Bounds, found: Found) -> None:
+    """Remove the answers that were kept for requests sent again, when their time is over."""
+    outdated = GivenAnswer.created_at < func.clock_timestamp() - KEPT
+    with _transaction(bounds) as session:
+        gone = session.scalars(delete(GivenAnswer).where(outdated).returning(GivenAnswer.key)).all()
+    found.count += len(gone)
+
+
+def collect_pictures(bounds: Bounds, found: Found) -> None:
+    """Remove pictures that uploads brought which did not end well, and those that were in use when a dataset went."""
+    old = StoredPicture.touched_at < func.clock_timestamp() - bounds.grace
+    with _transaction(bounds) as session:
+        gone = forget(session, old, limit=bounds.limit)
+    found.more = len(gone) == bounds.limit
+    for picture in gone:
+        found.add(picture.size_bytes)
+    if not bounds.dry_run:
+        remove([picture.key for picture in gone], store=store())
 
 
 def collect_workers(bounds: Bounds, found: Found) -> None:
@@ -72,6 +103,34 @@ def collect_workers(bounds: Bounds, found: Found) -> None:
             delete(Worker).where(unseen, ~held, Worker.drain.is_(None)).returning(Worker.name)
         ).all()
     found.count += len(gone)
+
+
+def collect_expired(bounds: Bounds, found: Found) -> None:
+    """Remove the rows of resumable uploads with which nothing was done for long; the machine with the bytes follows."""
+    expired = select(Upload.id).where(Upload.expires_at < func.clock_timestamp()).limit(bounds.limit + 1)
+    with sessions()() as session:
+        upload_ids = session.scalars(expired).all()
+    found.more = len(upload_ids) > bounds.limit
+    with _transaction(bounds) as session:
+        # Asked once more: one may just have been gone on with.
+        gone = session.scalars(
+            delete(Upload)
+            .where(Upload.id.in_(upload_ids[: bounds.limit]), Upload.expires_at < func.clock_timestamp())
+            .returning(Upload.id)
+        ).all()
+    found.count += len(gone)
+
+
+def collect_audit_entries(bounds: Bounds, found: Found) -> None:
+    """Remove entries of the audit trail that are older than they are to be kept."""
+    too_old = func.clock_timestamp() - timedelta(days=settings().audit_days)
+    oldest = select(AuditEntry.id).where(AuditEntry.created_at < too_old).limit(bounds.limit)
+    with _transaction(bounds) as session:
+        gone = session.scalars(
+            delete(AuditEntry).where(AuditEntry.id.in_(oldest)).returning(AuditEntry.id)
+        ).all()
+    found.count += len(gone)
+    found.more = len(gone) == bounds.limit
 
 
 def _over(bounds: Bounds, which: ColumnElement[bool], kept: ColumnElement[int]) -> Sequence[UUID]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from core.schemas.training import AlarmConfig
+    from core.schemas.judging import AlarmConfig
 
 # An untrained generator covers nothing, and its pictures may resemble each other: a number is said to fall only after
 # it has been as high as this.

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sqlalchemy import select
+
+from core.evaluations.tables import Evaluation
 from core.metrics import selection
-from core.schemas.training import AlarmConfig
+from core.schemas.judging import AlarmConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
+
+    from sqlalchemy.orm import Session
+
+    from core.jobs.tables import Job
 
 
 class Evaluated(NamedTuple):
@@ -58,3 +65,25 @@ def _comparable(curve: Sequence[Evaluated]) -> list[Evaluated]:
 def _copy_limit(config: dict[str, Any]) -> float | None:
     # Of the configuration only what is needed: an old one that is no longer valid in other places can still be shown.
     return AlarmConfig.model_validate(config.get("alarms", {})).copy_rate
+
+
+def shown(session: Session, job: Job) -> dict[str, Any]:
+    """The values of a job's row that tell the newest and the best of its run's done evaluations.
+
+    Args:
+        session: holds the lock of the job's row.
+        job: its id, run and configuration count.
+    """
+    query = (
+        select(Evaluation.id, Evaluation.protocol_hash, Evaluation.metrics)
+        .where(Evaluation.job_id == job.id, Evaluation.run == job.run, Evaluation.status == "done")
+        .where(Evaluation.kind == "metrics")
+        .order_by(Evaluation.images_seen, Evaluation.created_at)
+    )
+    curve = [Evaluated(row.id, row.protocol_hash, row.metrics or {}) for row in session.execute(query)]
+    chosen = best(curve, config=job.config)
+    return {
+        "latest_evaluation_id": curve[-1].id if curve else None,
+        "best_evaluation_id": chosen and chosen.id,
+        "best_reason": chosen and chosen.reason,
+    }

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from sqlalchemy import Select, func, select, true
 
+from core.jobs import accounting
 from core.jobs.lease import Attempt, expiry
 from core.jobs.service import advance
 from core.jobs.tables import Job
@@ -99,6 +100,7 @@ def _taken(session: Session, job_id: UUID, *, worker: str, lease_s: float) -> At
         payload={"worker": worker},
     )
     job = session.get_one(Job, job_id)
+    accounting.begin(session, token, job=job, kind="training", run=job.run, number=job.attempt, worker=worker)
     return Attempt(
         job_id=job.id,
         token=token,
@@ -109,4 +111,5 @@ def _taken(session: Session, job_id: UUID, *, worker: str, lease_s: float) -> At
         infrastructure_failures=job.infrastructure_failures,
         out_of_memory=job.out_of_memory,
         config=job.config,
+        origin=job.origin,
     )

@@ -35,6 +35,7 @@ class Attempt:
     infrastructure_failures: int
     out_of_memory: int
     config: dict[str, Any]
+    origin: dict[str, Any] | None = None
 
     def held(self) -> ColumnElement[bool]:
         """The condition that every write of this attempt carries."""

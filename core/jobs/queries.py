@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Double, Select, bindparam, cast, func, select, true
+from sqlalchemy import ColumnElement, Double, Select, cast, func, select, true
+from sqlalchemy.orm import aliased
 
 from core.errors import NotFound
 from core.evaluations.tables import Evaluation
-from core.jobs.best import Evaluated
-from core.jobs.best import best as best_of
 from core.jobs.records import StoredFile
 from core.jobs.tables import Checkpoint, Job, JobEvent, Loss, Sample, Worker
-from core.metrics.selection import JUDGED
 from core.pages import newest_first
 from core.schemas.jobs import METRICS, Alarm, JobOut, LossOut, PictureOut, Point, Status, WorkerOut
 from core.schemas.webhooks import Webhook
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import timedelta
     from uuid import UUID
 
     from sqlalchemy.orm import Session
+
+    from core.schemas.jobs import JobFilter
 
 Row = TypeVar("Row")
 
@@ -36,65 +35,86 @@ def get(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
     """
     job = session.scalar(select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id))
     if job is None:
-        raise NotFound(f"There is no job {job_id}.")
+        raise _no_job(job_id)
     return job
 
 
+def _no_job(job_id: UUID) -> NotFound:
+    return NotFound(f"There is no job {job_id}.")
+
+
+def look(session: Session, *, tenant_id: UUID, job_id: UUID, curves_too: bool = True) -> JobOut:
+    """What the API says of one job, asked for in one query: it is what clients ask most.
+
+    Args:
+        session: for one read.
+        tenant_id: who asks.
+        job_id: of the job.
+        curves_too: as for `describe`.
+
+    Raises:
+        NotFound: as `get` does.
+    """
+    if not curves_too:
+        return describe(session, [get(session, tenant_id=tenant_id, job_id=job_id)], curves_too=False)[0]
+    latest, best = aliased(Evaluation), aliased(Evaluation)
+    query = (
+        select(Job, latest, best)
+        .outerjoin(latest, latest.id == Job.latest_evaluation_id)
+        .outerjoin(best, best.id == Job.best_evaluation_id)
+        .where(Job.id == job_id, Job.tenant_id == tenant_id)
+    )
+    found = session.execute(query).one_or_none()
+    if found is None:
+        raise _no_job(job_id)
+    job, *rows = found
+    newest, chosen = (None if row is None else point(row) for row in rows)
+    return _described(job, latest=newest, best=chosen)
+
+
 def page(
-    session: Session,
-    *,
-    tenant_id: UUID,
-    status: Status | None,
-    dataset_id: UUID | None,
-    limit: int,
-    cursor: str | None,
+    session: Session, *, tenant_id: UUID, which: JobFilter, limit: int, cursor: str | None
 ) -> tuple[list[Job], str | None]:
-    """The tenant's jobs, the newest first."""
-    query = select(Job).where(Job.tenant_id == tenant_id)
-    if status is not None:
-        query = query.where(Job.status == status)
-    if dataset_id is not None:
-        query = query.where(Job.dataset_id == dataset_id)
+    """The tenant's jobs that pass a filter, the newest first."""
+    query = select(Job).where(Job.tenant_id == tenant_id, *_conditions(which))
     return newest_first(session, query, table=Job, limit=limit, cursor=cursor)
 
 
-def describe(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
-    """What the API says of jobs; two queries for their curves, however many jobs there are."""
-    curves: dict[UUID, list[Evaluated]] = {}
-    # A job that no worker has taken yet has no curve.
-    taken = [job.id for job in jobs if job.attempt > 0]
-    if taken:
-        for job_id, *facts in session.execute(_done(), {"ids": taken}):
-            curves.setdefault(job_id, []).append(Evaluated(*facts))
-    best = {job.id: best_of(curves.get(job.id, []), config=job.config) for job in jobs}
-    ids = {curve[-1].id for curve in curves.values()} | {found.id for found in best.values() if found}
-    # Only those that are shown are read whole: a protocol is many times larger than its numbers.
-    rows = session.scalars(select(Evaluation).where(Evaluation.id.in_(ids))).all() if ids else []
-    points = {row.id: point(row) for row in rows}
+def _conditions(which: JobFilter) -> Iterator[ColumnElement[bool]]:
+    # Each an equality where it can be, so that an index gives the page in its order.
+    if len(which.status) == 1:
+        yield Job.status == which.status[0]
+    elif which.status:
+        yield Job.status.in_(which.status)
+    if which.dataset_id is not None:
+        yield Job.dataset_id == which.dataset_id
+    if which.family is not None:
+        yield Job.family == which.family
+    if which.text is not None:
+        yield Job.name.icontains(which.text, autoescape=True)
+    if which.created_after is not None:
+        yield Job.created_at >= which.created_after
+    if which.created_before is not None:
+        yield Job.created_at < which.created_before
+
+
+def describe(session: Session, jobs: Sequence[Job], *, curves_too: bool = True) -> list[JobOut]:
+    """What the API says of jobs; one query for what their curves tell, however many jobs there are.
+
+    Args:
+        session: for reads.
+        jobs: of one tenant.
+        curves_too: False where nobody asked for `latest` and `best`, which then are null.
+    """
+    shown = {found for job in jobs for found in (job.latest_evaluation_id, job.best_evaluation_id) if found}
+    points: dict[UUID | None, Point] = {}
+    if shown and curves_too:
+        rows = session.scalars(select(Evaluation).where(Evaluation.id.in_(shown)))
+        points = {row.id: point(row) for row in rows}
     return [
-        _described(
-            job,
-            latest=points.get(curves[job.id][-1].id) if job.id in curves else None,
-            best=points.get(found.id) if (found := best[job.id]) else None,
-            best_reason=found and found.reason,
-        )
+        _described(job, latest=points.get(job.latest_evaluation_id), best=points.get(job.best_evaluation_id))
         for job in jobs
     ]
-
-
-@cache
-def _done() -> Select[UUID, UUID, str, dict[str, Any] | None]:
-    """The numbers of all done evaluations of the jobs in `ids`, by images seen. Built once: that costs a while."""
-    # What the rule of selection looks at, of some twenty numbers.
-    pairs = [part for name in JUDGED for part in (name, Evaluation.metrics[name])]
-    judged = func.jsonb_build_object(*pairs)
-    return (
-        select(Evaluation.job_id, Evaluation.id, Evaluation.protocol_hash, func.jsonb_strip_nulls(judged))
-        .join(Job, (Job.id == Evaluation.job_id) & (Job.run == Evaluation.run))
-        .where(Evaluation.job_id.in_(bindparam("ids", expanding=True)), Evaluation.status == "done")
-        .where(Evaluation.kind == "metrics")
-        .order_by(Evaluation.job_id, Evaluation.images_seen, Evaluation.created_at)
-    )
 
 
 def curve(session: Session, *, tenant_id: UUID, job_id: UUID, run: int | None = None) -> list[Point]:
@@ -111,7 +131,10 @@ def curve(session: Session, *, tenant_id: UUID, job_id: UUID, run: int | None = 
 def losses(
     session: Session, *, tenant_id: UUID, job_id: UUID, points: int, run: int | None = None
 ) -> list[LossOut]:
-    """The losses of one of the job's runs, averaged in the database into at most so many points."""
+    """The losses of one of the job's runs, put together in the database into at most so many points.
+
+    A point tells of its stretch the mean and, so that no spike is lost, the lowest and the highest.
+    """
     job = get(session, tenant_id=tenant_id, job_id=job_id)
     bucket = func.ntile(points).over(order_by=Loss.images_seen).label("bucket")
     rows = (
@@ -120,24 +143,28 @@ def losses(
         .subquery()
     )
     each = func.jsonb_each_text(rows.c.losses).table_valued("key", "value").lateral()
-    means = (
+    value = cast(each.c.value, Double)
+    kinds = {"losses": func.avg(value), "lowest": func.min(value), "highest": func.max(value)}
+    stretches = (
         select(
             rows.c.bucket,
             func.max(rows.c.images_seen).label("images_seen"),
             each.c.key,
-            func.avg(cast(each.c.value, Double)).label("mean"),
+            *(kind.label(name) for name, kind in kinds.items()),
         )
         .join_from(rows, each, true())
         .group_by(rows.c.bucket, each.c.key)
         .subquery()
     )
-    images_seen = func.max(means.c.images_seen).label("images_seen")
     query = (
-        select(images_seen, func.jsonb_object_agg(means.c.key, means.c.mean).label("losses"))
-        .group_by(means.c.bucket)
-        .order_by(means.c.bucket)
+        select(
+            func.max(stretches.c.images_seen).label("images_seen"),
+            *(func.jsonb_object_agg(stretches.c.key, stretches.c[name]).label(name) for name in kinds),
+        )
+        .group_by(stretches.c.bucket)
+        .order_by(stretches.c.bucket)
     )
-    return [LossOut(images_seen=row.images_seen, losses=row.losses) for row in session.execute(query)]
+    return [LossOut.model_validate(row, from_attributes=True) for row in session.execute(query)]
 
 
 def events(session: Session, *, job_id: UUID, after: int, limit: int) -> Sequence[JobEvent]:
@@ -157,11 +184,16 @@ def checkpoints(
     return session.scalars(query.order_by(Checkpoint.images_seen, Checkpoint.kind)).all()
 
 
-def samples(session: Session, *, tenant_id: UUID, job_id: UUID, run: int | None = None) -> Sequence[Sample]:
-    """The grids of one of the job's runs, by images seen."""
+def samples(
+    session: Session, *, tenant_id: UUID, job_id: UUID, kind: str | None = None, run: int | None = None
+) -> Sequence[Sample]:
+    """The pictures of one of the job's runs, of one kind or of all, by images seen; of each age the grid is first."""
     job = get(session, tenant_id=tenant_id, job_id=job_id)
     query = select(Sample).where(Sample.job_id == job.id, Sample.run == (run or job.run))
-    return session.scalars(query.order_by(Sample.images_seen)).all()
+    if kind is not None:
+        query = query.where(Sample.kind == kind)
+    # A client from before there were kinds takes the first picture of an age for its grid.
+    return session.scalars(query.order_by(Sample.images_seen, Sample.kind != "grid", Sample.kind)).all()
 
 
 def checkpoint(session: Session, *, tenant_id: UUID, checkpoint_id: UUID) -> Checkpoint:
@@ -175,7 +207,7 @@ def checkpoint(session: Session, *, tenant_id: UUID, checkpoint_id: UUID) -> Che
 
 
 def sample(session: Session, *, tenant_id: UUID, sample_id: UUID) -> Sample:
-    """One grid of a job of this tenant; raises NotFound as `get` does."""
+    """One picture of a job of this tenant; raises NotFound as `get` does."""
     query = select(Sample).join(Job, Job.id == Sample.job_id)
     return _one(
         session, query.where(Sample.id == sample_id, Job.tenant_id == tenant_id), f"sample {sample_id}"
@@ -278,7 +310,7 @@ def picture_of(row: Evaluation) -> PictureOut | None:
     return PictureOut(url=url, size_bytes=row.picture_size_bytes, sha256=row.picture_sha256)
 
 
-def _described(job: Job, *, latest: Point | None, best: Point | None, best_reason: str | None) -> JobOut:
+def _described(job: Job, *, latest: Point | None, best: Point | None) -> JobOut:
     eta_s = None
     if job.status == Status.RUNNING and job.images_per_s:
         eta_s = max(0, job.total_images - job.images_seen) / job.images_per_s
@@ -286,6 +318,7 @@ def _described(job: Job, *, latest: Point | None, best: Point | None, best_reaso
         id=job.id,
         name=job.name,
         dataset_id=job.dataset_id,
+        dataset_version=job.dataset_version,
         family=job.family,
         config=job.config,
         status=Status(job.status),
@@ -311,7 +344,7 @@ def _described(job: Job, *, latest: Point | None, best: Point | None, best_reaso
         losses=job.losses,
         latest=latest,
         best=best,
-        best_reason=best_reason,
+        best_reason=job.best_reason,
         error=job.error,
         facts=job.facts,
         worker=job.worker,

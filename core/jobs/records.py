@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from core.errors import LeaseLost
 from core.evaluations.tables import Evaluation
+from core.jobs.best import shown
 from core.jobs.lease import fenced, say
 from core.jobs.retention import pinned_or_needed
 from core.jobs.service import advance
@@ -22,7 +23,7 @@ from core.jobs.tables import Checkpoint, Job, LogLine, Loss, Sample
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from core.datasets.tables import DatasetImage
+    from core.datasets.contents import Image
     from core.jobs.lease import Attempt
     from core.schemas.ticks import WarningTick
 
@@ -36,7 +37,7 @@ class StoredFile:
     size_bytes: int
 
     @classmethod
-    def of(cls, row: Sample | DatasetImage) -> StoredFile:
+    def of(cls, row: Sample | Image) -> StoredFile:
         """As its row has it."""
         return cls(row.storage_key, sha256=row.sha256, size_bytes=row.size_bytes)
 
@@ -113,6 +114,8 @@ def record_warning(session: Session, attempt: Attempt, warning: WarningTick) -> 
             session.execute(gone)
         else:
             keys += [key for key in session.scalars(gone.returning(file)) if key is not None]
+    left = shown(session, session.get_one(Job, attempt.job_id))
+    session.execute(update(Job).where(Job.id == attempt.job_id).values(left))
     return keys
 
 
@@ -153,8 +156,10 @@ def record_checkpoint(
     return checkpoint_id
 
 
-def record_sample(session: Session, attempt: Attempt, file: StoredFile, *, images_seen: int) -> bool:
-    """Give a stored grid its row; False where an earlier attempt left the same one. Raises LeaseLost."""
+def record_sample(
+    session: Session, attempt: Attempt, file: StoredFile, *, images_seen: int, kind: str = "grid"
+) -> bool:
+    """Give a stored picture of a snapshot its row; False where an earlier attempt left the same. Raises LeaseLost."""
     fenced(session, attempt)
     added = session.scalar(
         insert(Sample)
@@ -162,12 +167,13 @@ def record_sample(session: Session, attempt: Attempt, file: StoredFile, *, image
             id=uuid4(),
             job_id=attempt.job_id,
             run=attempt.run,
+            kind=kind,
             images_seen=images_seen,
             storage_key=file.key,
             sha256=file.sha256,
             size_bytes=file.size_bytes,
         )
-        .on_conflict_do_nothing(index_elements=["job_id", "run", "images_seen"])
+        .on_conflict_do_nothing(index_elements=["job_id", "run", "images_seen", "kind"])
         .returning(Sample.id)
     )
     return added is not None

@@ -1,14 +1,20 @@
 """What a tenant may ask of a job: cancel, pause, resume, retry, extend. Asking twice for the same is no error.
 
-Each takes the session, whose caller commits, and raises NotFound where the tenant has no such job.
+Each takes the session, whose caller commits, and raises NotFound where the tenant has no such job. What was asked
+already leaves no entry in the audit trail.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, update
+from pydantic import ValidationError
+from sqlalchemy import func, literal, select, update
+from sqlalchemy.orm import aliased
 
+from core import tracing
+from core.audit import trail
 from core.datasets import service as datasets
 from core.errors import Conflict, InvalidRequest, NotFound
 from core.evaluations.tables import Evaluation
@@ -16,8 +22,9 @@ from core.jobs.records import latest_states
 from core.jobs.service import ENDED, advance, check_queue, drop_evaluations, submitted_with
 from core.jobs.stopping import RULES
 from core.jobs.tables import Checkpoint, Job, Loss, Sample
+from core.schemas.families import parse_config
 from core.schemas.jobs import Status
-from core.schemas.training import SlaeganConfig, StoppingConfig
+from core.schemas.judging import StoppingConfig
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -25,6 +32,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 # What a run begins with, whatever the one before left.
+_NOTHING_SHOWN: dict[str, Any] = {
+    "latest_evaluation_id": None,
+    "best_evaluation_id": None,
+    "best_reason": None,
+}
 _NEW_RUN: dict[str, Any] = {
     "status": "queued",
     "run": Job.run + 1,
@@ -60,6 +72,8 @@ def cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
             raise Conflict(
                 f"Job {job_id} has {job.status} already; only a job that is not over can be cancelled."
             )
+        case _:
+            trail.unchanged(session)
     session.refresh(job)
     return job
 
@@ -79,6 +93,7 @@ def pause(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
         case Status.RUNNING if job.cancel_requested:
             raise Conflict(f"Job {job_id} is being cancelled.")
         case Status.RUNNING | Status.PAUSED:
+            trail.unchanged(session)
             return job
         case _:
             raise Conflict(f"Job {job_id} is {job.status}: only a job that waits or trains can be paused.")
@@ -100,6 +115,7 @@ def resume(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job:
         case Status.RUNNING if job.pause_requested:
             advance(session, job_id, values={"pause_requested": False}, event="pause_withdrawn")
         case Status.RUNNING | Status.QUEUED:
+            trail.unchanged(session)
             return job
         case _:
             raise Conflict(f"Job {job_id} is {job.status}: only a paused job can be resumed.")
@@ -156,7 +172,7 @@ def extend(
         max_queued: as for `retry`.
 
     Raises:
-        InvalidRequest: the new total is not beyond what the job has seen.
+        InvalidRequest: the new total is not beyond what the job has seen, or is no total for its configuration.
         Conflict: the job has not succeeded, or its state or its pictures are deleted.
         QuotaExceeded: too many of the tenant's jobs wait.
     """
@@ -176,8 +192,14 @@ def extend(
         stopping = StoppingConfig(plateau_evaluations=None, collapse_share=None)
     if stopping is not None:
         changed["stopping"] = stopping.model_dump(mode="json")
-    config = SlaeganConfig.model_validate({**job.config, **changed}).model_dump(mode="json")
-    values = {"config": config, "total_images": total_images}
+    try:
+        config = parse_config({**job.config, **changed})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise InvalidRequest(
+            f"Job {job_id} cannot be extended to total_images {total_images}: {reason}."
+        ) from error
+    values = {"config": config.model_dump(mode="json"), "total_images": total_images}
     _queue_again(session, job, state=state, values=values, reason="extended", max_queued=max_queued)
     return job
 
@@ -215,7 +237,7 @@ def _queue_again(
     check_queue(session, tenant_id=job.tenant_id, max_queued=max_queued)
     payload: dict[str, Any] = {"reason": reason, "run": job.run + 1}
     if state is None:
-        values = {**values, "images_seen": 0, "losses": {}, "alarms": []}
+        values = {**values, "images_seen": 0, "losses": {}, "alarms": [], **_NOTHING_SHOWN}
     else:
         payload["images_seen"] = state.images_seen
         values = {**values, "images_seen": state.images_seen}
@@ -227,16 +249,35 @@ def _queue_again(
                 .execution_options(synchronize_session=False)
             )
         _evaluate_skipped(session, job.id, run=job.run + 1)
+    values["origin"] = tracing.origin()
     advance(session, job.id, values={**_NEW_RUN, **values}, event="queued", payload=payload)
     session.refresh(job)
 
 
 def _evaluate_skipped(session: Session, job_id: UUID, *, run: int) -> None:
-    """Queue what was skipped when the run before ended, where its generator is still there."""
+    """Queue what was skipped when the run before ended, where its generator is still there, as if it were new.
+
+    It has waited since now. A snapshot that has a newer row has been evaluated by a newer protocol, or will be: to make
+    the older row the newest would change the protocol of the curve.
+    """
+    newer = aliased(Evaluation)
+    overtaken = (
+        select(newer.id)
+        .where(newer.job_id == Evaluation.job_id, newer.run == Evaluation.run, newer.kind == "metrics")
+        .where(newer.images_seen == Evaluation.images_seen, newer.created_at > Evaluation.created_at)
+        .exists()
+    )
+    skipped = (
+        select(Evaluation.id, func.row_number().over(order_by=Evaluation.images_seen).label("place"))
+        .where(Evaluation.job_id == job_id, Evaluation.run == run, Evaluation.kind == "metrics")
+        .where(Evaluation.status == "skipped", Evaluation.checkpoint_id.is_not(None), ~overtaken)
+        .subquery()
+    )
+    # Evaluators take the oldest first: a microsecond each keeps their order.
+    created_at = func.now() + skipped.c.place * literal(timedelta(microseconds=1))
     session.execute(
         update(Evaluation)
-        .where(Evaluation.job_id == job_id, Evaluation.run == run, Evaluation.kind == "metrics")
-        .where(Evaluation.status == "skipped", Evaluation.checkpoint_id.is_not(None))
-        .values(status="queued", attempts=0, error=None, finished_at=None)
+        .where(Evaluation.id == skipped.c.id)
+        .values(status="queued", attempts=0, error=None, finished_at=None, created_at=created_at)
         .execution_options(synchronize_session=False)
     )

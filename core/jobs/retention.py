@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from core.schemas.training import RetentionConfig
+    from core.schemas.judging import RetentionConfig
 
 
 def forget_generators(session: Session, job: Job, *, rules: RetentionConfig) -> list[str]:

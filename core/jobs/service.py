@@ -7,29 +7,38 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Double, func, select, update
 
+from core import tracing
+from core.audit import trail
 from core.datasets.files import DatasetFiles
 from core.datasets.held_out import split
+from core.datasets.tables import Dataset
 from core.errors import InvalidRequest, NotFound, QuotaExceeded
 from core.evaluations.tables import PENDING, Evaluation
+from core.jobs import accounting
 from core.jobs.tables import Checkpoint, Job, JobEvent
 from core.keys import Tenant
-from core.schemas.training import SlaeganConfig, architecture_differences
+from core.schemas.families import parse_config
+from core.schemas.gan import architecture_differences
 from core.webhooks import outbox
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy.orm import Session
 
+    from core.schemas.training import TrainingConfig
     from core.schemas.webhooks import Webhook
 
 # More requests than an API answers at a time.
 _AT_ONCE = 100
-# What changes with the end of an attempt, and of a run.
+_NAMED = 10  # classes, in a message
+# What changes with the end of an attempt, and of a run. A clock that was set back takes no time away.
 RELEASED: dict[str, Any] = {
     "lease_token": None,
     "lease_expires_at": None,
     "claimed_at": None,
     "run_s": Job.run_s
-    + func.coalesce(func.extract("epoch", func.clock_timestamp() - Job.claimed_at), 0).cast(Double),
+    + func.greatest(func.extract("epoch", func.clock_timestamp() - Job.claimed_at), 0).cast(Double),
     "images_per_s": None,
     "pause_requested": False,
 }
@@ -41,7 +50,7 @@ def create(
     *,
     tenant_id: UUID,
     dataset_id: UUID,
-    config: SlaeganConfig,
+    config: TrainingConfig,
     name: str,
     priority: int,
     init_from: UUID | None = None,
@@ -77,6 +86,7 @@ def create(
         id=uuid4(),
         tenant_id=tenant_id,
         dataset_id=dataset_id,
+        dataset_version=select(Dataset.version).where(Dataset.id == dataset_id).scalar_subquery(),
         name=name,
         family=config.family,
         config=config.model_dump(mode="json"),
@@ -86,6 +96,7 @@ def create(
         max_queue_s=max_queue_s,
         max_run_s=max_run_s,
         webhook=webhook.model_dump(mode="json") if webhook is not None else None,
+        origin=tracing.origin(),
     )
     session.add(job)
     session.flush()
@@ -126,7 +137,7 @@ def check_queue(session: Session, *, tenant_id: UUID, max_queued: int) -> None:
 
 
 def _hold_checkpoint(
-    session: Session, checkpoint_id: UUID, *, tenant_id: UUID, dataset_id: UUID, config: SlaeganConfig
+    session: Session, checkpoint_id: UUID, *, tenant_id: UUID, dataset_id: UUID, config: TrainingConfig
 ) -> None:
     """Check a checkpoint to begin from, and keep it from being deleted before the transaction ends."""
     found = session.execute(
@@ -137,10 +148,8 @@ def _hold_checkpoint(
     ).one_or_none()
     if found is None:
         raise NotFound(f"There is no checkpoint {checkpoint_id}.")
-    source = SlaeganConfig.model_validate(found.config)
-    if found.kind == "generator":  # decoders belong to the discriminator, which it does not hold
-        source = source.model_copy(update={"decoders": config.decoders})
-    differing = architecture_differences(source, config)
+    source = parse_config(found.config)
+    differing = architecture_differences(source, config, generator_only=found.kind == "generator")
     if differing:
         listed = "; ".join(
             f"{name} is {theirs!r} there, {mine!r} here" for name, (theirs, mine) in differing.items()
@@ -149,24 +158,69 @@ def _hold_checkpoint(
             f"The networks of checkpoint {checkpoint_id} have another shape: {listed}.",
             differing={name: list(values) for name, values in differing.items()},
         )
+    if config.freeze_discriminator > 0 and found.kind == "generator":
+        raise InvalidRequest(
+            f"freeze_discriminator keeps the discriminator's weights as they are, and checkpoint {checkpoint_id} is a "
+            "generator alone: begin from one of kind state, or set freeze_discriminator to 0."
+        )
+    if config.needs_labels:
+        _check_classes(session, dataset_id, trained_on=found.dataset_id)
     if config.held_out > 0:
-        _check_unseen(session, dataset_id, config=config, trained_on=found.dataset_id, then=source)
+        _check_unseen(session, dataset_id, config=config, checkpoint_id=checkpoint_id)
 
 
-def _check_unseen(
-    session: Session, dataset_id: UUID, *, config: SlaeganConfig, trained_on: UUID, then: SlaeganConfig
-) -> None:
+def _check_classes(session: Session, dataset_id: UUID, *, trained_on: UUID) -> None:
+    """Refuse weights that mean other classes: a class is its place in the order of the names."""
+    here, there = (
+        [one["name"] for one in dataset.classes or []]
+        for dataset in (session.get_one(Dataset, which) for which in (dataset_id, trained_on))
+    )
+    if here != there:
+        only = sorted(set(here) ^ set(there))
+        raise InvalidRequest(
+            f"The checkpoint was trained on {len(there)} classes, and this dataset has {len(here)}, which are not the "
+            f"same: {', '.join(map(repr, only[:_NAMED]))}{' and more' if len(only) > _NAMED else ''} are of one alone.",
+            differing=only[:100],
+        )
+
+
+def _check_unseen(session: Session, dataset_id: UUID, *, config: TrainingConfig, checkpoint_id: UUID) -> None:
     """Refuse to keep pictures from a training as unseen which the weights that it begins from have seen."""
     _, held_out = split(DatasetFiles.of(session, dataset_id), share=config.held_out)
-    seen, _ = split(DatasetFiles.of(session, trained_on), share=then.held_out)
-    known = {image.sha256 for image in seen.images}
     unseen = held_out.images if held_out is not None else ()
-    if count := sum(image.sha256 in known for image in unseen):
-        raise InvalidRequest(
-            f"The checkpoint was trained on {count} of the {len(unseen)} pictures that held_out {config.held_out} "
-            f"would keep as unseen: its own held_out was {then.held_out}. Choose no larger share, or begin anew.",
-            seen=count,
-        )
+    for trained_on, share in _trained_on(session, checkpoint_id):
+        seen, _ = split(DatasetFiles.of(session, trained_on), share=share)
+        known = {image.sha256 for image in seen.images}
+        if count := sum(image.sha256 in known for image in unseen):
+            raise InvalidRequest(
+                f"The checkpoint was trained on {count} of the {len(unseen)} pictures that held_out {config.held_out} "
+                f"would keep as unseen: its own held_out was {share}. Choose no larger share, or begin anew.",
+                seen=count,
+            )
+
+
+def _trained_on(session: Session, checkpoint_id: UUID) -> Iterator[tuple[UUID, float]]:
+    """The datasets that a checkpoint's weights have seen, each but for a held-out share: also those they began from.
+
+    Raises:
+        InvalidRequest: a checkpoint or a dataset on the way is deleted.
+    """
+    before: UUID | None = checkpoint_id
+    while before is not None:
+        found = session.execute(
+            select(Job.id, Job.config, Dataset.id)
+            .join(Checkpoint, Checkpoint.job_id == Job.id)
+            .join(Dataset, Dataset.id == Job.dataset_id)
+            .where(Checkpoint.id == before, Dataset.deleted_at.is_(None))
+        ).one_or_none()
+        if found is None:
+            raise InvalidRequest(
+                f"Which pictures checkpoint {checkpoint_id} has seen is no longer known, since a dataset or a "
+                "checkpoint that it goes back to is deleted: begin anew, or set held_out to 0."
+            )
+        job_id, config, dataset_id = found
+        yield dataset_id, parse_config(config).held_out
+        before = submitted_with(session, job_id)
 
 
 def pin(session: Session, *, tenant_id: UUID, checkpoint_id: UUID, pinned: bool) -> Checkpoint:
@@ -183,6 +237,8 @@ def pin(session: Session, *, tenant_id: UUID, checkpoint_id: UUID, pinned: bool)
     )
     if checkpoint is None:
         raise NotFound(f"There is no checkpoint {checkpoint_id}.")
+    if checkpoint.pinned == pinned:
+        trail.unchanged(session)
     checkpoint.pinned = pinned
     session.flush()
     return checkpoint
@@ -210,6 +266,8 @@ def advance(  # all of a transition stands in one call
     ).one_or_none()
     if row is None:
         return False
+    if values.get("lease_token", ...) is None:
+        accounting.end_training(session, job_id, outcome=accounting.outcome_of(values["status"]))
     session.add(JobEvent(job_id=job_id, seq=row.event_seq, type=event, payload=payload or {}))
     session.flush()
     outbox.write(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from core.schemas.training import StoppingConfig
+    from core.schemas.judging import StoppingConfig
 
 
 # How a reason begins.

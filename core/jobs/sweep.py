@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from core.errors import InfrastructureError, TimeLimit, WorkersLost
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
-from core.jobs import endings
+from core.jobs import accounting, endings
 from core.jobs.service import ENDED, advance, drop_evaluations
 from core.jobs.tables import Job, Worker
 
@@ -51,6 +51,7 @@ def sweep(session: Session, *, lease_s: float, max_failures: int, max_evaluation
         )
     ).all():
         _take_back_evaluation(session, evaluation, max_attempts=max_evaluation_attempts)
+    accounting.end_dropped_evaluations(session)
     for job_id in session.scalars(select(Job.id).where(endings.evaluated()).order_by(Job.id)).all():
         endings.settle(session, job_id)
     return _hints(session, lease_s=lease_s)
@@ -58,6 +59,7 @@ def sweep(session: Session, *, lease_s: float, max_failures: int, max_evaluation
 
 def _take_back(session: Session, job: Job, *, max_failures: int) -> None:
     lost = {"attempt": job.attempt, "worker": job.worker}
+    accounting.end_training(session, job.id, outcome="lost")
     failures = job.infrastructure_failures + 1
     requeued = endings.requeued(infrastructure_failures=failures)
     if job.cancel_requested:

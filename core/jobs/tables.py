@@ -16,8 +16,9 @@ class Job(Base):
     """A training, and where it is. A trigger holds the table of transitions, and that each has its event.
 
     `run` counts what retry and extend began; `attempt` counts claims; `run_s` is the time, in seconds, that the run's
-    ended attempts held a device; `queued_at` is the job's place in the queue, which a lost worker does not cost it;
-    `not_before` keeps it from being tried again at once.
+    ended attempts held a device; which evaluation is the latest and which the best is set whenever one is done;
+    `queued_at` is the job's place in the queue, which a lost worker does not cost it; `not_before` keeps it from being
+    tried again at once; `origin` says which request asked for the run.
     """
 
     __tablename__ = "jobs"
@@ -45,6 +46,8 @@ class Job(Base):
             "queued_at",
             postgresql_where=text("status = 'queued'"),
         ),
+        Index("ix_jobs_waiting", "queued_at", postgresql_where=text("status = 'queued'")),
+        Index("ix_jobs_paused", "id", postgresql_where=text("status = 'paused'")),
         Index("ix_jobs_running", "tenant_id", postgresql_where=text("status = 'running'")),
         Index("ix_jobs_leased", "lease_expires_at", postgresql_where=text("status = 'running'")),
         Index("ix_jobs_evaluating", "id", postgresql_where=text("status = 'evaluating'")),
@@ -53,6 +56,7 @@ class Job(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
+    dataset_version: Mapped[int] = mapped_column(server_default=text("1"))
     name: Mapped[str]
     family: Mapped[str]
     config: Mapped[dict[str, Any]]
@@ -70,6 +74,7 @@ class Job(Base):
         ForeignKey("checkpoints.id", ondelete="SET NULL", use_alter=True), index=True
     )
     webhook: Mapped[dict[str, Any] | None]
+    origin: Mapped[dict[str, Any] | None]
     lease_token: Mapped[UUID | None]
     lease_expires_at: Mapped[datetime | None]
     claimed_at: Mapped[datetime | None]
@@ -79,6 +84,10 @@ class Job(Base):
     worker: Mapped[str | None]
     event_seq: Mapped[int] = mapped_column(default=1)
     log_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    # No foreign keys: a job's evaluations go with it alone, and each would search all jobs for its id.
+    latest_evaluation_id: Mapped[UUID | None]
+    best_evaluation_id: Mapped[UUID | None]
+    best_reason: Mapped[str | None]
     images_seen: Mapped[int] = mapped_column(BigInteger, default=0)
     total_images: Mapped[int] = mapped_column(BigInteger)
     images_per_s: Mapped[float | None]
@@ -92,10 +101,57 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
 
 
+class JobAttempt(Base):
+    """The time that one attempt held a device: of the job's training, or at one of its evaluations.
+
+    `id` is the token of its lease. A training's row is begun and ended in the transactions that claim and release the
+    job; `number` counts as the job's, or the evaluation's, attempts do.
+    """
+
+    __tablename__ = "job_attempts"
+    __table_args__ = (
+        CheckConstraint("kind in ('training', 'metrics', 'backtracking')", name="kind"),
+        CheckConstraint("(kind = 'training') = (evaluation_id is null)", name="evaluation_of_an_evaluation"),
+        CheckConstraint("(ended_at is null) = (outcome is null)", name="ended_somehow"),
+        CheckConstraint("ended_at >= started_at", name="ended_after_its_start"),
+        Index(None, "job_id", "started_at", "id"),
+        Index(None, "tenant_id", "started_at"),
+        Index(
+            "uq_job_attempts_number",
+            "job_id",
+            "number",
+            unique=True,
+            postgresql_where=text("kind = 'training'"),
+        ),
+        Index("ix_job_attempts_open", "job_id", postgresql_where=text("ended_at is null")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    kind: Mapped[str]
+    evaluation_id: Mapped[UUID | None]
+    run: Mapped[int]
+    number: Mapped[int]
+    worker: Mapped[str]
+    device: Mapped[str | None]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+
+
 class JobEvent(Base):
     """Append-only; `seq` is taken in the UPDATE that locks the job's row, so it has no gaps."""
 
     __tablename__ = "job_events"
+    __table_args__ = (
+        Index(
+            None,
+            "at",
+            postgresql_using="brin",
+            postgresql_with={"autosummarize": "on", "pages_per_range": "32"},
+        ),
+    )
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True)
@@ -127,12 +183,15 @@ class Checkpoint(Base):
 
 
 class Sample(Base):
+    """A picture of a snapshot: the grid of the same latents, or what else its family shows of it, by kind."""
+
     __tablename__ = "samples"
-    __table_args__ = (UniqueConstraint("job_id", "run", "images_seen"),)
+    __table_args__ = (UniqueConstraint("job_id", "run", "images_seen", "kind"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     run: Mapped[int]
+    kind: Mapped[str] = mapped_column(server_default="grid")
     images_seen: Mapped[int] = mapped_column(BigInteger)
     storage_key: Mapped[str] = mapped_column(unique=True)
     sha256: Mapped[str]

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from core.errors import NonFinite
-from core.models.slaegan import LATENT
+from core.training.deployed import as_pixels
 
 if TYPE_CHECKING:
+    from core.training.deployed import DeployedGenerator
     from core.training.perceptual import Lpips
-    from core.training.snapshot import DeployedGenerator
 
 LEARNING_RATE = 0.1
 SQUARE_WEIGHT = 0.2
@@ -33,7 +33,13 @@ class Reached(NamedTuple):
 
 
 def backtrack(
-    generator: DeployedGenerator, targets_N3HW: Tensor, *, lpips: Lpips, steps: int, seed: int
+    generator: DeployedGenerator,
+    targets_N3HW: Tensor,
+    *,
+    lpips: Lpips,
+    steps: int,
+    seed: int,
+    labels_N: Tensor | None = None,
 ) -> Reached:
     """Optimise a latent for each picture, by Adam from a random draw of the noise, its noise planes held.
 
@@ -46,6 +52,7 @@ def backtrack(
         lpips: on the same device.
         steps: of Adam.
         seed: of the draws.
+        labels_N: their classes, int64, where the generator was trained by class.
 
     Raises:
         NonFinite: the generator or the loss left the finite numbers.
@@ -59,6 +66,7 @@ def backtrack(
             lpips=lpips,
             steps=steps,
             seed=seed,
+            labels_N=None if labels_N is None else labels_N[first : first + batch],
         )
         for first in range(0, len(targets_N3HW), batch)
     ]
@@ -67,13 +75,21 @@ def backtrack(
 
 
 def _some(
-    generator: DeployedGenerator, targets_N3HW: Tensor, *, first: int, lpips: Lpips, steps: int, seed: int
+    generator: DeployedGenerator,
+    targets_N3HW: Tensor,
+    *,
+    first: int,
+    lpips: Lpips,
+    steps: int,
+    seed: int,
+    labels_N: Tensor | None,
 ) -> Reached:
     network, device = generator.network, lpips.shift.device
+    labels_N = None if labels_N is None else labels_N.to(device)
     sources = [
         torch.Generator().manual_seed(seed + 1_000_003 * (first + i)) for i in range(len(targets_N3HW))
     ]
-    latent_NZ = torch.cat([torch.randn(1, LATENT, generator=source) for source in sources])
+    latent_NZ = torch.cat([torch.randn(1, network.latent_size, generator=source) for source in sources])
     latent_NZ = latent_NZ.to(device).requires_grad_()
     drawn = [network.draw_noises(torch.zeros(1, 1), generator=source) for source in sources]
     noises = [torch.cat(planes).to(device) for planes in zip(*drawn, strict=True)]
@@ -83,7 +99,7 @@ def _some(
         directions = list(lpips.directions(halved_N3HW))
     adam = torch.optim.Adam([latent_NZ], lr=LEARNING_RATE)
     for _ in range(steps):
-        picture_N3HW = F.avg_pool2d(network(latent_NZ, noises)[0], 2)
+        picture_N3HW = F.avg_pool2d(network.render(latent_NZ, noises, labels_N=labels_N), 2)
         square_N = (picture_N3HW - halved_N3HW).square().mean(dim=(1, 2, 3))
         loss = (lpips.against(picture_N3HW, directions) + SQUARE_WEIGHT * square_N).sum()
         if not loss.isfinite():
@@ -92,6 +108,6 @@ def _some(
         torch.autograd.backward(loss)
         adam.step()
     with torch.no_grad():
-        pixels = ((network(latent_NZ, noises)[0] + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
+        pixels = as_pixels(network.render(latent_NZ, noises, labels_N=labels_N))
         distance_N = lpips(pixels / 127.5 - 1, target_N3HW)
     return Reached(distance_N.float().cpu(), pixels.cpu())

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from core.metrics.protocol import PREPARATION, Preparation, hash_of
-from core.schemas.training import Frozen
+from core.schemas.sent import Frozen
 from core.weights import VGG16_SHA256
 
 if TYPE_CHECKING:
     from core.schemas.evaluations import BacktrackingIn
-    from core.schemas.training import SlaeganConfig
+    from core.schemas.training import TrainingConfig
 
 
 class BacktrackingProtocol(Frozen):
@@ -39,7 +39,7 @@ class BacktrackingProtocol(Frozen):
 
 
 def planned_backtracking(
-    config: SlaeganConfig, asked: BacktrackingIn, *, image_count: int
+    config: TrainingConfig, asked: BacktrackingIn, *, image_count: int
 ) -> BacktrackingProtocol:
     """The protocol of a backtracking that somebody asks for.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from core.metrics.copies import Copies
     from core.metrics.protocol import MetricProtocol
-    from core.training.snapshot import DeployedGenerator
+    from core.training.deployed import DeployedGenerator
 
 SHEET = "neighbours.png"
 
@@ -79,7 +79,9 @@ def _write_sheet(
 
 def _agreed(spec: EvaluationSpec, *, real: int, held_out: int) -> MetricProtocol:
     """The planned protocol, if it is what this code, these libraries and these pictures would compute."""
-    here = planned_protocol(spec.config, image_count=real, held_out=held_out)
+    here = planned_protocol(
+        spec.config, image_count=real, held_out=held_out, classes=spec.classes, labels=spec.labels
+    )
     # Compared as they are stored: what another version has planned may be no protocol of this one.
     if differing := differing_fields({"planned": spec.protocol, "here": here.model_dump(mode="json")}):
         raise ConfigurationFailed(

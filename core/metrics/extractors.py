@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
     from core.metrics.protocol import MetricProtocol
-    from core.schemas.training import Extractor
+    from core.schemas.judging import Extractor
 
 LOGITS = "logits_unbiased"  # those of the Inception Score
 

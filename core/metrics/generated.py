@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.metrics.nearest import SIDE
 from core.metrics.perception import apart, look
-from core.training.snapshot import STATISTICS_BATCH
+from core.training.deployed import STATISTICS_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from core.metrics.copies import Copies
     from core.metrics.features import Features
     from core.metrics.protocol import MetricProtocol
-    from core.training.snapshot import DeployedGenerator
+    from core.training.deployed import DeployedGenerator
 
 
 class Observed(NamedTuple):
@@ -49,12 +49,30 @@ def generated_at(generator: DeployedGenerator, protocol: MetricProtocol, indices
     )
 
 
-def _batch(generator: DeployedGenerator, protocol: MetricProtocol, start: int) -> Tensor:
+def generated_of_class(
+    generator: DeployedGenerator, protocol: MetricProtocol, *, label: int, count: int
+) -> Iterator[Tensor]:
+    """The first pictures of a protocol's latents, all of one class, in batches as of `generated`."""
+    for start in range(0, count, STATISTICS_BATCH):
+        yield _batch(generator, protocol, start, of=count, label=label)[: count - start]
+
+
+def _batch(
+    generator: DeployedGenerator,
+    protocol: MetricProtocol,
+    start: int,
+    *,
+    of: int | None = None,
+    label: int | None = None,
+) -> Tensor:
     """A whole batch: where its statistics matter, the last is as large as the others."""
     deployed = protocol.generator_mode == "deployed"
-    count = min(STATISTICS_BATCH, protocol.generated - start) if deployed else STATISTICS_BATCH
+    rest = (protocol.generated if of is None else of) - start
+    count = min(STATISTICS_BATCH, rest) if deployed else STATISTICS_BATCH
     with nullcontext() if deployed else generator.batch_statistics():
-        return generator.sample(seed=protocol.seed, start=start, count=count, latents=protocol.latents)
+        return generator.sample(
+            seed=protocol.seed, start=start, count=count, latents=protocol.latents, label=label
+        )
 
 
 def observe(

@@ -10,6 +10,8 @@ from core.metrics.copies import Copies
 from core.metrics.fid import fid, kid, precision_recall
 from core.metrics.generated import observe
 from core.metrics.inception_score import inception_score
+from core.metrics.intra import intra_fid
+from core.metrics.protocol import ClassedProtocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from core.metrics.features import Features
     from core.metrics.protocol import MetricProtocol
     from core.metrics.real import RealPictures
-    from core.training.snapshot import DeployedGenerator
+    from core.training.deployed import DeployedGenerator
 
 
 def measure(
@@ -59,6 +61,15 @@ def measure(
         metrics["fid_held_out"] = fid(seen.features_NF, held_out_HF)
         size = min(protocol.generated, protocol.held_out) // 2
         metrics |= _kid(seen.features_NF, held_out_HF, size=size, protocol=protocol, suffix="_held_out")
+    if isinstance(protocol, ClassedProtocol):
+        metrics |= intra_fid(
+            generator,
+            protocol,
+            features=features,
+            real_MF=real_MF,
+            labels=real.labels,
+            classes=real.class_count,
+        )
     if copies is not None:
         metrics |= copies.metrics()
         intra = copies.within_clusters(features.lpips, pairs=protocol.lpips_pairs, seed=protocol.seed)

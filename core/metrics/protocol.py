@@ -8,16 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from core.errors import ConfigurationFailed
-from core.schemas.training import EvaluationConfig, Extractor, Fit, Frozen, SlaeganConfig
+from core.schemas.judging import EvaluationConfig, Extractor
+from core.schemas.sent import Frozen
 from core.weights import CATALOGUE, VGG16_SHA256, available_extractors, usable_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from core.schemas.training import Fit, TrainingConfig
 
 KID_SUBSETS = 100
 Preparation = Literal[
@@ -70,6 +74,8 @@ _FEATURES: dict[Extractor, _Features] = {
     "dinov2_vitl14": _DINOV2,
 }
 MAX_COPIES_REAL = 800  # a megabyte each in memory: an evaluation stays below 2 GiB
+MIN_OF_CLASS = 10  # training pictures, for an FID of their own
+MIN_GENERATED_OF_CLASS = 16
 MIN_REAL = 4  # KID compares subsets of half the real pictures, and a subset needs two
 
 
@@ -121,6 +127,18 @@ class MetricProtocol(Frozen):
         return hash_of(self)
 
 
+class ClassedProtocol(MetricProtocol):
+    """Of a training by class: also what decides intra-FID. Others have a protocol without these fields."""
+
+    classes_sha256: str  # of the classes' names and of each training picture's class
+    class_draws: Literal["by the training pictures' shares"] = "by the training pictures' shares"
+    intra_fid: Literal["mean over classes of at least 10 training pictures, each against its own"] = (
+        "mean over classes of at least 10 training pictures, each against its own"
+    )
+    intra_classes: int  # that have so many
+    intra_generated: int  # pictures of each of them
+
+
 def hash_of(protocol: Frozen) -> str:
     """The sha256 of a protocol's canonical JSON, in hex."""
     text = json.dumps(protocol.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
@@ -164,13 +182,22 @@ def resolve(config: EvaluationConfig, *, weights_dir: Path) -> EvaluationConfig:
     return config.model_copy(update=chosen)
 
 
-def planned_protocol(config: SlaeganConfig, *, image_count: int, held_out: int = 0) -> MetricProtocol:
+def planned_protocol(
+    config: TrainingConfig,
+    *,
+    image_count: int,
+    held_out: int = 0,
+    classes: Sequence[str] = (),
+    labels: Sequence[int] | None = None,
+) -> MetricProtocol:
     """The protocol under which a job's snapshots will be evaluated.
 
     Args:
         config: of the job, its evaluation part resolved.
         image_count: pictures to train on.
         held_out: pictures that are kept from the training.
+        classes: names of the dataset's classes; they and the labels count where the training is by class.
+        labels: the class of each picture to train on.
 
     Raises:
         ConfigurationFailed: an "auto" was left, weights without a hash, or the pictures are too few for KID.
@@ -194,7 +221,7 @@ def planned_protocol(config: SlaeganConfig, *, image_count: int, held_out: int =
             f"there are {image_count}. Add pictures.",
             real=image_count,
         )
-    return MetricProtocol(
+    planned = MetricProtocol(
         extractor=evaluation.extractor,
         weights_sha256=sha256,
         layer=features.layer,
@@ -215,12 +242,29 @@ def planned_protocol(config: SlaeganConfig, *, image_count: int, held_out: int =
         copies_real=min(MAX_COPIES_REAL, image_count),
         torch_fidelity=version("torch-fidelity"),
     )
+    return _by_class(planned, classes, labels) if config.needs_labels and labels is not None else planned
 
 
-def _latents(config: SlaeganConfig) -> Literal["mix", "bank", "plain"]:
+def _by_class(planned: MetricProtocol, classes: Sequence[str], labels: Sequence[int]) -> ClassedProtocol:
+    """The same with an FID within each class that has enough pictures."""
+    counted = len(counted_classes(labels))
+    return ClassedProtocol(
+        **planned.model_dump(),
+        classes_sha256=hashlib.sha256(json.dumps([list(classes), list(labels)]).encode()).hexdigest(),
+        intra_classes=counted,
+        intra_generated=max(MIN_GENERATED_OF_CLASS, planned.generated // max(1, counted)),
+    )
+
+
+def counted_classes(labels: Sequence[int]) -> list[int]:
+    """The classes that have enough training pictures for an FID of their own, in their order."""
+    return sorted(label for label, count in Counter(labels).items() if count >= MIN_OF_CLASS)
+
+
+def _latents(config: TrainingConfig) -> Literal["mix", "bank", "plain"]:
     asked = config.evaluation.latents
     if asked == "auto":
-        return "mix" if config.metadata else "plain"
+        return "mix" if config.uses_metadata else "plain"
     return asked
 
 

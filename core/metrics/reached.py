@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from pydantic import ValidationError
 
 from core.errors import ConfigurationFailed
@@ -48,10 +49,15 @@ def evaluate_backtracking(spec: EvaluationSpec) -> MetricsTick:
             f"This backtracking was planned with {protocol.pictures} pictures ({protocol.of}); here are {here}.",
             planned=protocol.pictures, here=here,
         )  # fmt: skip
-    targets_N3HW = pictures[evenly(protocol.pictures, of=len(pictures))]
+    rows_N = evenly(protocol.pictures, of=len(pictures))
+    targets_N3HW = pictures[rows_N]
+    labels = spec.labels if protocol.of == "training" else spec.held_out_labels
+    labels_N = None if labels is None else torch.tensor(labels)[rows_N]
     lpips = Lpips(spec.weights_dir, device=spec.device)
     generator = load_generator(spec.generator, device=spec.device)
-    reached = backtrack(generator, targets_N3HW, lpips=lpips, steps=protocol.steps, seed=protocol.seed)
+    reached = backtrack(
+        generator, targets_N3HW, lpips=lpips, steps=protocol.steps, seed=protocol.seed, labels_N=labels_N
+    )
     distance_N = reached.lpips_N
     picture = None
     if spec.work_dir is not None:

@@ -96,6 +96,17 @@ class RealPictures:
         count = len(training_M3HW)
         self.searched_rows = evenly(protocol.copies_real, of=count)
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The class of each training picture, of a training by class."""
+        assert self._spec.labels is not None, "the protocol was planned with them"
+        return self._spec.labels
+
+    @property
+    def class_count(self) -> int:
+        """How many classes the dataset has."""
+        return len(self._spec.classes)
+
     def features(self) -> Tensor:
         """Features of the training pictures, MF float32."""
         return self._kept("features", _OF_FEATURES, lambda: self._features.of(self.pictures_M3HW))

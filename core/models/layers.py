@@ -1,15 +1,19 @@
-"""Layers of the FastGAN family. Every layer computes in the type of its input; parameters stay float32.
+"""Layers of FastGAN, some of other families too. Each computes in the type of its input; parameters stay float32.
 
 Shapes: N pictures, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 SLOPE = 0.2
 _EPS = 1e-12
@@ -18,6 +22,12 @@ _IN_MEMORY = (0, 2, 3, 1)  # of a channels-last tensor
 _MIN_PHASE_SIDE = 16
 # Which of a 3x3 kernel's rows each row of the phase kernel sums: K[k] = w[2 - k] + w[3 - k].
 _ROWS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[object]:
+    """Within it, layers keep the types of their factors, whatever `torch.autocast` is on around it."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 class _SpectralNormalise(torch.autograd.Function):
@@ -99,13 +109,14 @@ class SpectralConv2d(nn.Module):
     @torch.no_grad()
     def iterate(self, steps: int = 1) -> Tensor:
         """Make power iterations and return the spectral norm they arrive at."""
-        matrix, u = self.matrix(self.weight), self.u
-        for _ in range(steps):
-            v = F.normalize(matrix.T @ u, dim=0, eps=_EPS)
-            u = matrix @ v
-            # u . (W v) with u = W v / |W v| is the length itself: a third pass over W is saved.
-            sigma: Tensor = torch.linalg.vector_norm(u)
-            u = u / sigma.clamp_min(_EPS)
+        with full_precision(self.weight):
+            matrix, u = self.matrix(self.weight), self.u
+            for _ in range(steps):
+                v = F.normalize(matrix.T @ u, dim=0, eps=_EPS)
+                u = matrix @ v
+                # u . (W v) with u = W v / |W v| is the length itself: a third pass over W is saved.
+                sigma: Tensor = torch.linalg.vector_norm(u)
+                u = u / sigma.clamp_min(_EPS)
         self.u.copy_(u)
         self.v.copy_(v)
         return sigma
@@ -117,7 +128,7 @@ class SpectralConv2d(nn.Module):
         if self.training:
             sigma = self.iterate()
         else:
-            with torch.no_grad():
+            with torch.no_grad(), full_precision(self.weight):
                 sigma = self.u @ (self.matrix(self.weight) @ self.v)
         # The next forward writes into the buffers, and this forward's backward still needs its own vectors.
         vectors = (self.u.clone(), self.v.clone()) if torch.is_grad_enabled() else (self.u, self.v)
@@ -146,7 +157,8 @@ class UpConv2d(SpectralConv2d):
             up_NCHW = F.interpolate(x_NCHW, scale_factor=2, mode="nearest")
             return F.conv2d(up_NCHW, self.normalised(x_NCHW.dtype), padding=1)
         # The sums are taken in the parameters' type, so that they are rounded once.
-        kernel = phase_kernel(self.normalised(self.weight.dtype), self.taps).to(x_NCHW.dtype)
+        with full_precision(x_NCHW):
+            kernel = phase_kernel(self.normalised(self.weight.dtype), self.taps).to(x_NCHW.dtype)
         # Transposed convolutions of oneDNN take a contiguous kernel faster than any other.
         return F.conv_transpose2d(x_NCHW, kernel.contiguous(), stride=2, padding=1)
 

@@ -7,12 +7,13 @@ Between 256 and 1024 the layers are FastGAN's, as published; at 64 and 128 they 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from core.models.attention import SkipExcitation
+from core.models.contract import Judgement, PictureGenerator
 from core.models.layers import (
     GLU,
     SLOPE,
@@ -27,7 +28,7 @@ from core.models.layers import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core.schemas.training import SlaeganConfig
+    from core.schemas.slaegan import SlaeganConfig
 
 LATENT = 256
 FASTGAN_MIN, FASTGAN_TANH = (
@@ -60,24 +61,28 @@ def excitation_pairs(resolution: int) -> dict[int, int]:
     return {64: 4, 128: 8, 256: 16, 512: 32}
 
 
-class Generator(nn.Module):
+class Generator(PictureGenerator):
     """Latent to two pictures, one of full resolution and one of `small_side`.
 
     Source: FastGAN, section 3.1; SLAE-GAN, sections 3.1 (attention) and 3.2 (metadata).
 
     Args:
         config: resolution, width and the switches attention, metadata, excitation, output_tanh.
+        channels: of the pictures; 16 where they are codes.
         spectral: False for a deployed generator, whose kernels are already normalised.
     """
 
-    def __init__(self, config: SlaeganConfig, *, spectral: bool = True) -> None:
+    follows_input_type = True
+
+    def __init__(self, config: SlaeganConfig, *, channels: int = 3, spectral: bool = True) -> None:
         super().__init__()
+        self.latent_size = LATENT
         self.resolution, self.small = config.resolution, small_side(config.resolution)
         self.tanh = config.output_tanh or config.resolution == FASTGAN_TANH
-        channels = {side: scaled(c, width=config.width) for side, c in _GENERATOR.items()}
+        widths = {side: scaled(c, width=config.width) for side, c in _GENERATOR.items()}
         self.metadata = nn.Linear(METADATA, LATENT) if config.metadata else None
-        self.start = StartConv(LATENT, 2 * channels[4], 4, spectral=spectral)
-        self.start_norm = batch_norm(2 * channels[4])
+        self.start = StartConv(LATENT, 2 * widths[4], 4, spectral=spectral)
+        self.start_norm = batch_norm(2 * widths[4])
         self.start_glu = GLU()
         self.blocks = nn.ModuleDict()
         self.excitations = nn.ModuleDict()
@@ -85,34 +90,19 @@ class Generator(nn.Module):
         side = 8
         while side <= config.resolution:
             block = FullUpBlock if side in _FULL else UpBlock
-            self.blocks[str(side)] = block(channels[side // 2], channels[side], spectral=spectral)
+            self.blocks[str(side)] = block(widths[side // 2], widths[side], spectral=spectral)
             if side in pairs:
                 self.excitations[str(side)] = SkipExcitation(
-                    channels[pairs[side]], channels[side], attention=config.attention, spectral=spectral
+                    widths[pairs[side]], widths[side], attention=config.attention, spectral=spectral
                 )
             side *= 2
         self.pairs = pairs
-        self.to_small = SpectralConv2d(channels[self.small], 3, 1, spectral=spectral)
-        self.to_full = SpectralConv2d(channels[self.resolution], 3, 3, padding=1, spectral=spectral)
+        self.to_small = SpectralConv2d(widths[self.small], channels, 1, spectral=spectral)
+        self.to_full = SpectralConv2d(widths[self.resolution], channels, 3, padding=1, spectral=spectral)
 
     def noise_sides(self) -> list[int]:
         """Sides of the noise planes that a forward takes, in order."""
         return [int(side) for side, block in self.blocks.items() for _ in range(block.noises)]  # type: ignore[arg-type]
-
-    def draw_noises(self, like_NZ: Tensor, *, generator: torch.Generator | None) -> list[Tensor]:
-        """Fresh N(0, 1) noise planes for a batch, in the type and on the device of its latents."""
-        return [
-            torch.randn(
-                like_NZ.shape[0],
-                1,
-                side,
-                side,
-                dtype=like_NZ.dtype,
-                device=like_NZ.device,
-                generator=generator,
-            )
-            for side in self.noise_sides()
-        ]
 
     def latent(self, noise_NZ: Tensor, metadata_NM: Tensor | None, *, kept_N: Tensor | None = None) -> Tensor:
         """Add the projected metadata to the noise.
@@ -151,12 +141,19 @@ class Generator(nn.Module):
         full, small = self.to_full(maps[self.resolution]), self.to_small(maps[self.small])
         return (torch.tanh(full), torch.tanh(small)) if self.tanh else (full, small)
 
-
-class Judgement(NamedTuple):
-    """What D says: 50 logits a picture, and its decoders' pictures (of all, of the small, of a quadrant)."""
-
-    logits_NK: Tensor
-    decoded: tuple[Tensor, ...] = ()
+    def render(
+        self,
+        latent_NZ: Tensor,
+        planes: Sequence[Tensor],
+        *,
+        labels_N: Tensor | None = None,
+        truncation: float = 1.0,
+    ) -> Tensor:
+        """The pictures of full resolution alone; a truncated latent is one multiplied."""
+        del labels_N  # this family ignores classes
+        full_N3HW: Tensor
+        full_N3HW, _ = self(latent_NZ if truncation == 1 else latent_NZ * truncation, planes)
+        return full_N3HW
 
 
 class _Decoder(nn.Module):
@@ -184,32 +181,36 @@ class Discriminator(nn.Module):
 
     Args:
         config: resolution, width and the switch decoders.
+        channels: of the pictures; 16 where they are codes, which no decoder makes.
     """
 
-    def __init__(self, config: SlaeganConfig) -> None:
+    def __init__(self, config: SlaeganConfig, *, channels: int = 3) -> None:
         super().__init__()
-        channels = {side: scaled(c, width=config.width) for side, c in _DISCRIMINATOR.items()}
+        widths = {side: scaled(c, width=config.width) for side, c in _DISCRIMINATOR.items()}
         small = {side: scaled(c, width=config.width) for side, c in _SMALL.items()}
         start, side = min(config.resolution, 256), small_side(config.resolution)
-        self.stem = _stem(config.resolution, channels[start], half=scaled(8, width=config.width))
+        self.stem = _stem(
+            config.resolution, widths[start], channels=channels, half=scaled(8, width=config.width)
+        )
         self.blocks = nn.ModuleDict()
         self.excitations = nn.ModuleDict()
         for to in (128, 64, 32, 16, 8):
             if to < start:
-                self.blocks[str(to)] = DownBlock(channels[2 * to], channels[to])
-            if 8 * to in channels and 8 * to <= start:
+                self.blocks[str(to)] = DownBlock(widths[2 * to], widths[to])
+            if 8 * to in widths and 8 * to <= start:
                 self.excitations[str(to)] = SkipExcitation(
-                    channels[8 * to], channels[to], attention=False, spectral=True
+                    widths[8 * to], widths[to], attention=False, spectral=True
                 )
         head = scaled(_HEAD, width=config.width)
         self.head = nn.Sequential(
-            SpectralConv2d(channels[8], head, 1, spectral=True),
+            SpectralConv2d(widths[8], head, 1, spectral=True),
             batch_norm(head),
             nn.LeakyReLU(SLOPE),
             SpectralConv2d(head, 1, 4, spectral=True),
         )
         self.small = nn.Sequential(
-            SpectralConv2d(3, small[side // 2], 4, stride=2, padding=1, spectral=True), nn.LeakyReLU(SLOPE)
+            SpectralConv2d(channels, small[side // 2], 4, stride=2, padding=1, spectral=True),
+            nn.LeakyReLU(SLOPE),
         )
         for to in (32, 16, 8):
             if to < side // 2:
@@ -217,7 +218,7 @@ class Discriminator(nn.Module):
         self.small_head = SpectralConv2d(small[8], 1, 4, spectral=True)
         self.decoders = nn.ModuleList(
             _Decoder(count, side=side, width=config.width)
-            for count in (channels[8], small[8], channels[16])
+            for count in (widths[8], small[8], widths[16])
             if config.decoders
         )
 
@@ -243,11 +244,10 @@ class Discriminator(nn.Module):
         small_NC88 = self.small(small_N3HW)
         logits = torch.cat([self.head(maps[8]).flatten(1), self.small_head(small_NC88).flatten(1)], dim=1)
         if quadrant is None or not self.decoders:
-            return Judgement(logits)
+            return Judgement(logits, maps[8])
         sources = (maps[8], small_NC88, crop_quadrant(maps[16], quadrant))
-        return Judgement(
-            logits, tuple(decode(source) for decode, source in zip(self.decoders, sources, strict=True))
-        )
+        decoded = tuple(decode(source) for decode, source in zip(self.decoders, sources, strict=True))
+        return Judgement(logits, maps[8], decoded)
 
 
 def crop_quadrant(x_NCHW: Tensor, quadrant: int) -> Tensor:
@@ -263,14 +263,14 @@ def _down(channels_in: int, channels_out: int) -> list[nn.Module]:
     return [conv, batch_norm(channels_out), nn.LeakyReLU(SLOPE)]
 
 
-def _stem(resolution: int, channels: int, *, half: int) -> nn.Sequential:
+def _stem(resolution: int, width: int, *, channels: int, half: int) -> nn.Sequential:
     """From a picture to the first features: at 256 pixels, or at the resolution itself below that."""
     match resolution:
         case 1024:
-            first = SpectralConv2d(3, half, 4, stride=2, padding=1, spectral=True)
-            return nn.Sequential(first, nn.LeakyReLU(SLOPE), *_down(half, channels))
+            first = SpectralConv2d(channels, half, 4, stride=2, padding=1, spectral=True)
+            return nn.Sequential(first, nn.LeakyReLU(SLOPE), *_down(half, width))
         case 512:
-            first = SpectralConv2d(3, channels, 4, stride=2, padding=1, spectral=True)
+            first = SpectralConv2d(channels, width, 4, stride=2, padding=1, spectral=True)
         case _:
-            first = SpectralConv2d(3, channels, 3, padding=1, spectral=True)
+            first = SpectralConv2d(channels, width, 3, padding=1, spectral=True)
     return nn.Sequential(first, nn.LeakyReLU(SLOPE))

@@ -6,17 +6,16 @@ from datetime import datetime
 from typing import Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from core.schemas.jobs import PictureOut
+from core.schemas.sent import Sent
 
 MAX_WORK = 20_000  # pictures times steps
 
 
-class BacktrackingIn(BaseModel):
+class BacktrackingIn(Sent):
     """How near a generator comes to pictures, when its latents are optimised for that (SLAE-GAN, Table 5)."""
-
-    model_config = ConfigDict(extra="forbid")
 
     checkpoint_id: UUID | None = Field(
         None,

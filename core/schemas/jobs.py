@@ -7,9 +7,22 @@ from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
-from core.schemas.training import MAX_IMAGES, SlaeganConfig, StoppingConfig
+from core.schemas.families import Config
+from core.schemas.judging import StoppingConfig
+from core.schemas.sent import Moment, Sent
+from core.schemas.slaegan import SlaeganConfig
+from core.schemas.ticks import SampleKind
+from core.schemas.training import MAX_IMAGES
 from core.schemas.webhooks import Webhook
 
 MAX_S = 366 * 86_400
@@ -31,13 +44,11 @@ class Status(StrEnum):
         return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 
 
-class JobIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class JobIn(Sent):
     dataset_id: UUID
     name: str = Field("", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="One line, for people")
     priority: int = Field(0, ge=-100, le=100, description="Higher runs first")
-    config: SlaeganConfig = Field(default_factory=SlaeganConfig)
+    config: Config = Field(default_factory=SlaeganConfig)
     init_from: UUID | None = Field(
         None, description="A checkpoint of any of your jobs, with networks of the same shape, to begin from"
     )
@@ -53,7 +64,12 @@ class JobIn(BaseModel):
     webhook: Webhook | None = Field(None, description="Where to send which of the job's events")
 
     @model_validator(mode="after")
-    def _frozen_parts_have_learnt(self) -> Self:
+    def _has_what_it_begins_from(self) -> Self:
+        if self.config.needs_checkpoint and self.init_from is None:
+            raise ValueError(
+                "config.autoencoder reuse and tune take encoder and decoder from a checkpoint: name one in init_from, "
+                "or say train"
+            )
         if self.config.freeze_discriminator > 0 and self.init_from is None:
             raise ValueError(
                 "config.freeze_discriminator keeps weights as they are, and without init_from they are random: name a "
@@ -62,15 +78,13 @@ class JobIn(BaseModel):
         return self
 
 
-class RetryIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class RetryIn(Sent):
+    fresh: StrictBool = Field(
+        False, description="Begin at zero; else the new run goes on from the last state"
+    )
 
-    fresh: bool = Field(False, description="Begin at zero; else the new run goes on from the last state")
 
-
-class ExtendIn(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class ExtendIn(Sent):
     total_images: int = Field(ge=2, le=MAX_IMAGES, description="The new total, more than the job has seen")
     stopping: StoppingConfig | None = Field(
         None,
@@ -81,6 +95,7 @@ class ExtendIn(BaseModel):
 METRICS = (
     *("fid", "kid", "kid_sd", "fid_held_out", "kid_held_out", "kid_sd_held_out", "precision", "recall"),
     *("lpips", "lpips_intra", "copy_rate", "copy_threshold", "nearest_lpips", "bank_hit_rate"),
+    *("intra_fid", "intra_fid_per_class", "intra_fid_classes", "intra_fid_left_out"),
     *("inception_score", "inception_score_sd"),
     *("floor_fid_mirror", "floor_kid_mirror", "floor_fid_halves", "floor_kid_halves", "floor_lpips"),
 )
@@ -114,6 +129,17 @@ class Point(BaseModel):
     lpips_intra: float | None = Field(
         None, description="Diversity of generated pictures that share their nearest training picture"
     )
+    intra_fid: float | None = Field(
+        None,
+        description="Of a training by class: mean over classes of the FID of pictures of a class against its training "
+        "pictures",
+    )
+    intra_fid_per_class: list[float] | None = Field(None, description="Of each class of intra_fid_classes")
+    intra_fid_classes: list[int] | None = Field(
+        None,
+        description="Those with at least 10 training pictures, as places in the dataset's classes, from 0",
+    )
+    intra_fid_left_out: int | None = Field(None, description="Classes with fewer")
     copy_rate: float | None = Field(
         None, description="Share of generated pictures nearer to a training picture than copy_threshold"
     )
@@ -160,6 +186,7 @@ class JobOut(BaseModel):
     id: UUID
     name: str
     dataset_id: UUID
+    dataset_version: int = Field(description="The number of that dataset in its series")
     family: str
     config: dict[str, Any]
     status: Status
@@ -198,6 +225,68 @@ class JobOut(BaseModel):
     finished_at: datetime | None
 
 
+FIELDS = frozenset(JobOut.model_fields)
+_ANY_OF_THEM: dict[str, Any] = {name: (field.annotation, None) for name, field in JobOut.model_fields.items()}
+JobPart = create_model("JobPart", __doc__="The fields of a job that were asked for", **_ANY_OF_THEM)
+
+
+class JobFilter(BaseModel):
+    """Which of a tenant's jobs to list; what is not given does not count."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: list[Status] = Field([], max_length=len(Status), description="Only jobs in one of these states")
+    dataset_id: UUID | None = Field(None, description="Only jobs on this dataset")
+    family: str | None = Field(None, max_length=40, description="Only jobs of this model family")
+    text: str | None = Field(
+        None, min_length=1, max_length=200, description="Only jobs whose name contains this, in any case"
+    )
+    created_after: Moment | None = Field(
+        None, description="Only jobs submitted at this time or later (ISO 8601 with a zone)"
+    )
+    created_before: Moment | None = Field(None, description="Only jobs submitted before this time")
+
+
+class Fields(BaseModel):
+    """Which fields of a job to tell."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fields: str | None = Field(
+        None,
+        max_length=1000,
+        description="Only these fields, with commas between; without latest and best a list is much faster",
+        examples=["id,status,progress"],
+    )
+
+    @field_validator("fields")
+    @classmethod
+    def _are_fields(cls, fields: str | None) -> str | None:
+        unknown = set(fields.split(",")) - FIELDS if fields is not None else set()
+        if unknown:
+            raise ValueError(
+                f"a job has no field {', '.join(map(repr, sorted(unknown)))}; it has {', '.join(sorted(FIELDS))}"
+            )
+        return fields
+
+    @property
+    def chosen(self) -> set[str] | None:
+        """The names; None: all."""
+        return None if self.fields is None else set(self.fields.split(","))
+
+    @property
+    def curves_too(self) -> bool:
+        """Whether the curves have to be looked at."""
+        return self.chosen is None or not self.chosen.isdisjoint({"latest", "best", "best_reason"})
+
+
+class JobsQuery(JobFilter, Fields):
+    """A page of the list of jobs."""
+
+    limit: int = Field(50, ge=1, le=200, description="Items a page")
+    cursor: str | None = Field(None, max_length=200, description="next_cursor of the page before")
+
+
 class ComparedJob(BaseModel):
     """A job's curve under the common protocol."""
 
@@ -229,8 +318,12 @@ class EventOut(BaseModel):
 
 
 class LossOut(BaseModel):
+    """A stretch of the training: up to `images_seen`, the mean of each loss, and its extremes."""
+
     images_seen: int
-    losses: dict[str, float]
+    losses: dict[str, float] = Field(description="Means")
+    lowest: dict[str, float]
+    highest: dict[str, float]
 
 
 class LogOut(BaseModel):
@@ -254,17 +347,16 @@ class CheckpointOut(BaseModel):
     created_at: datetime
 
 
-class CheckpointPatch(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    pinned: bool
+class CheckpointPatch(Sent):
+    pinned: StrictBool
 
 
 class SampleOut(BaseModel):
-    """The grid of the same latents at one moment of training, a PNG."""
+    """A picture of one moment of training, a PNG: the grid of the same latents, or what else its family shows."""
 
     id: UUID
     job_id: UUID
+    kind: SampleKind = "grid"
     images_seen: int
     size_bytes: int
     sha256: str
@@ -282,13 +374,3 @@ class WorkerOut(BaseModel):
     drain: str | None = Field(description="finish or hand_back: it takes no new job")
     started_at: datetime
     last_heartbeat_at: datetime
-
-
-class ModelOut(BaseModel):
-    """A model family and the JSON Schema of its configuration."""
-
-    family: str
-    title: str
-    description: str
-    config_schema: dict[str, Any]
-    defaults: dict[str, Any]

@@ -7,11 +7,15 @@ before the tick is written.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
-from core.schemas.training import Frozen, SlaeganConfig
+from core.schemas.families import Config
+from core.schemas.sent import Frozen
+
+# What a picture of a snapshot shows: the grid, which all families have, or what one alone has.
+SampleKind = Annotated[str, Field(pattern="^[a-z][a-z_]{0,39}$", examples=["grid", "attention"])]
 
 
 class TrainingSpec(Frozen):
@@ -21,7 +25,7 @@ class TrainingSpec(Frozen):
     results that depend on the dataset alone are kept by content hash.
     """
 
-    config: SlaeganConfig
+    config: Config
     images_dir: Path
     dataset_hash: str
     work_dir: Path
@@ -36,6 +40,19 @@ class TrainingSpec(Frozen):
         None, description="Pictures in memory at a time; the whole batch, or as the state, where none"
     )
     commit: str | None = Field(None, description="Of the code, for the facts")
+    classes: tuple[str, ...] = Field(
+        (), description="Names of the classes of the pictures, where they have labels"
+    )
+    labels: tuple[int, ...] | None = Field(
+        None, description="The class of each picture, in the order of their rows; null: they have none"
+    )
+
+    @model_validator(mode="after")
+    def _labels_are_of_classes(self) -> Self:
+        wrong = [label for label in self.labels or () if not 0 <= label < len(self.classes)]
+        if wrong:
+            raise ValueError(f"label {wrong[0]} is of none of the {len(self.classes)} classes")
+        return self
 
 
 class EvaluationSpec(Frozen):
@@ -47,12 +64,21 @@ class EvaluationSpec(Frozen):
     generator: Path = Field(description="A snapshot's generator file")
     images_dir: Path
     dataset_hash: str
-    config: SlaeganConfig
+    config: Config
     protocol: dict[str, Any]
     cache_dir: Path = Field(description="Shared by jobs: features of the real pictures, by content hash")
     weights_dir: Path
     device: str = Field(description="cpu or cuda:0")
     held_out_dir: Path | None = Field(None, description="Pictures that were kept from the training")
+    classes: tuple[str, ...] = Field(
+        (), description="Names of the classes of the pictures, where the training is by class"
+    )
+    labels: tuple[int, ...] | None = Field(
+        None, description="The class of each training picture; null where the training is not by class"
+    )
+    held_out_labels: tuple[int, ...] | None = Field(
+        None, description="The class of each picture that was kept from it"
+    )
     work_dir: Path | None = Field(None, description="Where to leave the sheet of nearest neighbours")
 
 
@@ -89,12 +115,15 @@ class StateTick(Frozen):
 
 
 class SnapshotTick(Frozen):
-    """A deployable generator and the fixed-noise grid, to be evaluated."""
+    """A deployable generator, to be evaluated, the fixed-noise grid, and what else its family shows of it."""
 
     tick: Literal["snapshot"] = "snapshot"
     images_seen: int
     generator: str
     grid: str
+    extras: dict[SampleKind, str] = Field(
+        default_factory=dict, description="Further pictures, PNGs, by kind; `grid` is none of them"
+    )
 
 
 class WarningTick(Frozen):

@@ -1,136 +1,29 @@
-"""What a user may configure, per model family; stored whole, with its version, on the job."""
+"""What a user may configure of every training; each family of models adds its own (core.schemas.families)."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, StrictBool, model_validator
+
+from core.schemas.judging import AlarmConfig, EvaluationConfig, RetentionConfig, StoppingConfig
+from core.schemas.models import Labels, Source
+from core.schemas.sent import Frozen, Sent
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 Fit = Literal["crop", "pad", "squash"]
-Extractor = Literal[
-    "inception_v3",
-    "vgg16",
-    "alexnet",
-    "clip_vit_b_32",
-    "clip_vit_b_16",
-    "clip_vit_l_14",
-    "dinov2_vits14",
-    "dinov2_vitb14",
-    "dinov2_vitl14",
-]
 RESOLUTIONS = (64, 128, 256, 512, 1024)
 MAX_IMAGES = 100_000_000
-_WIDTH = {64: 0.5, 128: 0.5}
+# That of a configuration which names none.
+DEFAULT_FAMILY = "slaegan"
+_ADA_TARGET = 0.6
 _TOTAL_IMAGES = {64: 24_000, 128: 80_000}
 
 
-MAX_IMAGES = 100_000_000
-
-
-class Frozen(BaseModel):
-    """Immutable, and an unknown key is an error rather than a surprise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EvaluationConfig(Frozen):
-    """How each snapshot is judged; every field belongs to the metric's protocol."""
-
-    extractor: Literal["auto", Extractor] = Field(
-        "auto",
-        description="auto: Inception v3 where its weights are in the weights folder, else VGG-16; "
-        "resolved when the job is submitted. CLIP and DINOv2 need their weights in that folder",
-    )
-    weights_sha256: str | None = Field(
-        None,
-        pattern="^[0-9a-f]{64}$",
-        description="Of the extractor's weights; no others are used. null: those of DINOv2 that are in the weights "
-        "folder when the job is submitted, and the published ones of the others",
-    )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto",
-        description="In which VGG-16 and AlexNet compute; auto: bf16 where the CPU computes it natively, else fp32; "
-        "resolved when the job is submitted. All other extractors always compute in fp32",
-    )
-    generated: int = Field(2_000, ge=16, le=50_000, description="Pictures generated for FID and KID")
-    generator_mode: Literal["deployed", "batch_statistics"] = Field(
-        "deployed",
-        description="deployed: as it is served, a picture by itself; batch_statistics: batch normalisation by the "
-        "pictures that are made together, as in the papers' evaluations",
-    )
-    latents: Literal["auto", "mix", "bank", "plain"] = Field(
-        "auto",
-        description="Where the generator's metadata comes from: mixes of two training pictures', one's, or none. "
-        "auto: mix, without metadata plain",
-    )
-    lpips_pairs: int = Field(
-        200,
-        ge=8,
-        le=20_000,
-        description="Pairs of generated pictures for LPIPS diversity, at most half of them",
-    )
-    copies: int = Field(
-        500,
-        ge=0,
-        le=50_000,
-        description="Generated pictures searched for copies of training pictures, at most; 0 leaves the search out",
-    )
-    seed: int = Field(0, ge=0, lt=2**31)
-
-
-class StoppingConfig(Frozen):
-    """When a training ends before its total; the margins are wide, so that noise in the curve does not end it."""
-
-    plateau_evaluations: int | None = Field(
-        8, ge=2, description="Stop when so many evaluations brought no better KID; null: never"
-    )
-    plateau_gain: float = Field(
-        0.02, ge=0, lt=1, description="By which share a KID must be lower to be better"
-    )
-    collapse_share: float | None = Field(
-        0.25,
-        gt=0,
-        lt=1,
-        description="Stop when the pictures' LPIPS diversity is below this share of its highest; null: never",
-    )
-    collapse_evaluations: int = Field(3, ge=1, description="In so many evaluations in a row")
-
-
-class AlarmConfig(Frozen):
-    """When a curve is no success, whatever its FID says; the training goes on, and the job says so."""
-
-    copy_rate: float | None = Field(
-        0.2,
-        gt=0,
-        lt=1,
-        description="Alarm above this rate of copies; it is also the limit by which the best snapshot is chosen. "
-        "Unseen pictures of the same kind would have about 0.05. null: never",
-    )
-    kid_deviations: float | None = Field(
-        2.0,
-        gt=0,
-        description="Alarm when KID is so many of its standard deviations below zero: nearer to the training set than "
-        "the training set's own source is. null: never",
-    )
-    collapse_share: float | None = Field(
-        0.25,
-        gt=0,
-        lt=1,
-        description="Alarm when recall, or LPIPS within clusters, is below this share of its highest; null: never",
-    )
-    collapse_evaluations: int = Field(3, ge=1, description="In so many evaluations in a row")
-
-
-class RetentionConfig(Frozen):
-    """Which generators of a run are kept, beside those that are pinned; the curve and the grids always are."""
-
-    best: int = Field(
-        3, ge=1, description="So many of the best: near the lowest KID, few copies, high recall"
-    )
-    last: int = Field(2, ge=1, description="So many of the newest")
-
-
-def _by_resolution(table: dict[int, Any], other: Any) -> Any:
+def by_resolution(table: dict[int, Any], other: Any) -> Any:
     return lambda data: table.get(data.get("resolution", 256), other)
 
 
@@ -141,11 +34,20 @@ def _tenth(data: dict[str, Any]) -> int:
     return max(batch, -(-total // 10 // batch) * batch)
 
 
-class SlaeganConfig(Frozen):
-    """SLAE-GAN: FastGAN with spatial attention in its excitation, and VGG-16 metadata added to the noise."""
+class TrainingConfig(Frozen, Sent):
+    """What all families have; stored whole, with its version, on the job."""
 
-    family: Literal["slaegan"] = "slaegan"
-    version: Literal[1] = 1
+    # The paper that the family is from.
+    source: ClassVar[Source]
+    # Whether the family can use the classes of a dataset that has them.
+    labels: ClassVar[Labels] = "ignored"
+    # The fields that decide the shapes and the meaning of weights.
+    architecture: ClassVar[tuple[str, ...]] = ("family", "resolution")
+    # Those of them that a generator's file does not depend on.
+    discriminator_only: ClassVar[tuple[str, ...]] = ()
+
+    family: str
+    version: Literal[1] = Field(1, description="Of the meaning of these fields")
     resolution: Literal[64, 128, 256, 512, 1024] = Field(
         256, description="Side of the square pictures, in pixels"
     )
@@ -161,39 +63,22 @@ class SlaeganConfig(Frozen):
         description="How a picture becomes square. crop: its central square; pad: the whole picture, centred on "
         "white; squash: the whole picture, stretched",
     )
-    width: float = Field(
-        default_factory=_by_resolution(_WIDTH, 1.0),
-        ge=0.125,
-        le=1.0,
-        description="Scales every channel count; 0.5 by default at 64 and 128, else 1",
-    )
     batch: int = Field(8, ge=2, le=256, description="Pictures an iteration")
     total_images: int = Field(
-        default_factory=_by_resolution(_TOTAL_IMAGES, 400_000),
+        default_factory=by_resolution(_TOTAL_IMAGES, 400_000),
         ge=2,
         le=MAX_IMAGES,
         description="Training ends when this many real pictures were seen",
     )
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(0, ge=0, lt=2**31, description="Of first weights and all random draws")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where the device computes it natively, else fp16 on CUDA, fp32 on CPU"
     )
     compile: Literal["off", "default", "reduce-overhead"] = Field(
         "off",
-        description="torch.compile of both networks, with torch's mode of this name; reduce-overhead uses CUDA graphs. "
-        "For CUDA: the first iterations take minutes, and on the CPU it has been slower",
-    )
-    learning_rate: float = Field(2e-4, gt=0, le=1e-1)
-    attention: bool = Field(True, description="Spatial attention in the generator's excitation (SLAE)")
-    metadata: bool = Field(
-        True, description="VGG-16 relu5_3 features of the training pictures added to the noise"
-    )
-    metadata_dropout: float = Field(0.1, ge=0, le=1, description="Share of latents that get plain noise only")
-    metadata_rate: float = Field(
-        0.01,
-        gt=0,
-        le=1,
-        description="Learning rate of the metadata's projection as a share of learning_rate; 1: as all other weights",
+        description="torch.compile of both networks, with torch's mode of this name, but for penalties by second "
+        "derivatives, which it has not; reduce-overhead uses CUDA graphs. For CUDA: the first iterations take "
+        "minutes, and on the CPU it has been slower",
     )
     freeze_discriminator: int = Field(
         0,
@@ -202,22 +87,28 @@ class SlaeganConfig(Frozen):
         description="For a training that begins from a checkpoint: so many of the discriminator's first parts, stem "
         "and blocks, do not learn (FreezeD, Mo et al. 2020)",
     )
-    excitation: bool = Field(True, description="Skip-layer excitation in the generator")
-    decoders: bool = Field(True, description="Self-supervised decoders on the discriminator")
-    output_tanh: bool = Field(
-        True,
-        description="tanh on the generator's pictures; false: at 1024 only, as in FastGAN's published code",
+    flips: StrictBool = Field(True, description="Random horizontal flips of the training pictures")
+    pipeline: Literal["diffaugment", "ada"] = Field(
+        "diffaugment",
+        description="Whose augmentations D's pictures go through, real and generated ones alike. diffaugment: the "
+        "kinds in augmentation; ada: those in ada_kinds, each with the probability that adaptive_target steers",
     )
-    flips: bool = Field(True, description="Random horizontal flips of the training pictures")
     augmentation: tuple[Literal["color", "translation", "cutout"], ...] = Field(
         ("color", "translation"), description="Differentiable augmentations (DiffAugment)"
     )
+    ada_kinds: tuple[Literal["blit", "geometry", "color", "filter", "noise", "cutout"], ...] = Field(
+        ("blit", "geometry", "color"),
+        description="Transformations of pipeline ada (Karras et al. 2020). blit: flip, quarter turns, whole "
+        "translation; geometry: scaling, rotation, stretching, translation; color: brightness, contrast, luma flip, "
+        "hue, saturation; filter: four frequency bands; noise; cutout",
+    )
     adaptive_target: float | None = Field(
-        None,
+        default_factory=lambda data: _ADA_TARGET if data.get("pipeline") == "ada" else None,
         gt=-1,
         lt=1,
         description="Adaptive augmentation: each kind is applied with a probability that rises while the mean sign "
-        "of D's logits on real pictures is above this; 0.6 is usual. null: every kind always",
+        "of D's logits on real pictures is above this; 0.6 is usual, and the default of pipeline ada. null: every "
+        "kind always, with diffaugment alone",
     )
     adaptive_images: int = Field(
         20_000, ge=2, description="Real pictures in which that probability could rise from 0 to 1"
@@ -230,7 +121,7 @@ class SlaeganConfig(Frozen):
         "0.1 to 0.5 is usual. 0: off",
     )
     lecam_start_iterations: int = Field(
-        1_000, ge=0, description="Iterations in which LeCam's averages only watch"
+        1_000, ge=0, description="Steps of the discriminator in which LeCam's averages only watch"
     )
     apa_target: float | None = Field(
         None,
@@ -242,25 +133,22 @@ class SlaeganConfig(Frozen):
     apa_images: int = Field(
         20_000, ge=2, description="Real pictures in which that probability could rise from 0 to 1"
     )
-    coverage: float = Field(
+    insgen: float = Field(
         0.0,
         ge=0,
-        le=100,
-        description="Weight of the coverage term: every real picture pulls at the generated picture nearest to it "
-        "(RS-IMLE). 0: off",
+        le=10,
+        description="Weight of instance discrimination in D's loss: it also learns to tell every picture from every "
+        "other, real and generated ones apart (InsGen); 1 is usual. 0: off",
     )
-    coverage_pool: int = Field(
-        4, ge=1, le=64, description="Generated pictures to choose from, in batches; they cost a forward each"
-    )
-    coverage_radius: float = Field(
+    insgen_generator: float = Field(
         0.1,
         ge=0,
-        le=2,
-        description="A generated picture nearer than this to a real one is not pulled any closer: root mean "
-        "square difference of their 16x16 means, in which black and white differ by 2",
+        le=10,
+        description="Weight of the same in the generator's loss, as a share of insgen: its pictures shall be easy to "
+        "tell apart. 0: off",
     )
-    hinge_margin: Literal["random", "one"] = Field(
-        "random", description="random: U[0.8, 1] per logit (FastGAN); one: 1"
+    insgen_queue: int = Field(
+        256, ge=1, le=65_536, description="Earlier pictures that a picture is told from, on each side"
     )
     ema: Literal["ramped", "constant"] = Field(
         "ramped", description="ramped: min(0.999, (1+t)/(10+t)); constant: 0.999"
@@ -280,42 +168,107 @@ class SlaeganConfig(Frozen):
         ge=1,
         description="When more snapshots than this wait for their evaluation, the oldest are skipped; null: never",
     )
-    evaluation: EvaluationConfig = EvaluationConfig()
-    stopping: StoppingConfig = StoppingConfig()
-    alarms: AlarmConfig = AlarmConfig()
-    retention: RetentionConfig = RetentionConfig()
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="How snapshots are judged")
+    stopping: StoppingConfig = Field(StoppingConfig(), description="When to end before total_images")
+    alarms: AlarmConfig = Field(AlarmConfig(), description="When a curve is no success")
+    retention: RetentionConfig = Field(RetentionConfig(), description="Which generators are kept")
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """What is sent without what is unset still names its family."""
+        self.__pydantic_fields_set__.add("family")
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        told = handler.resolve_ref_schema(schema)
+        told["properties"]["family"]["description"] = f"The family of models; {DEFAULT_FAMILY} if not given"
+        if cls.model_fields["family"].default != DEFAULT_FAMILY:
+            told["required"] = ["family", *told.get("required", [])]
+        return schema
+
+    @property
+    def shown(self) -> int:
+        """Real pictures that one iteration shows to the discriminator."""
+        return self.batch
+
+    @property
+    def judged_from(self) -> int:
+        """Images seen before the first snapshot that tells of the generator."""
+        return 0
+
+    @property
+    def uses_metadata(self) -> bool:
+        """Whether the generator takes VGG-16 metadata of the training pictures."""
+        return False
+
+    @property
+    def plain_share(self) -> float:
+        """Share of the latents in training that get no metadata."""
+        return 1.0
+
+    @property
+    def uses_perceptual(self) -> bool:
+        """Whether a loss of the training needs LPIPS."""
+        return False
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether this training must begin from a checkpoint."""
+        return False
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The fields in which a checkpoint to begin from must agree."""
+        return self.architecture
+
+    @property
+    def inherits(self) -> tuple[str, ...]:
+        """How the names of the weights begin, by network, that are taken from a checkpoint; by default all."""
+        return ("",)
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether this training is by class, so that the dataset must have labels."""
+        return self.labels == "needed"
 
     @model_validator(mode="after")
     def _ends_on_a_whole_batch(self) -> Self:
-        if self.total_images < self.batch:
-            raise ValueError(f"total_images {self.total_images} is below one batch of {self.batch}")
+        if self.total_images < self.shown:
+            what = "batch" if self.shown == self.batch else "iteration"
+            raise ValueError(f"total_images {self.total_images} is below one {what} of {self.shown}")
         return self
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The augmentations of the pipeline."""
+        return self.ada_kinds if self.pipeline == "ada" else self.augmentation
 
     @model_validator(mode="after")
     def _adapts_something(self) -> Self:
-        if self.adaptive_target is not None and not self.augmentation:
+        if self.adaptive_target is not None and not self.kinds:
             raise ValueError("adaptive_target needs at least one kind of augmentation")
+        if self.adaptive_target is None and self.pipeline == "ada":
+            raise ValueError(
+                "pipeline ada needs adaptive_target: its augmentations leak where they always come"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _knows_the_instances(self) -> Self:
+        if self.insgen > 0 and self.apa_target is not None:
+            raise ValueError(
+                "insgen tells real pictures from each other, and apa_target shows generated ones in their place: "
+                "choose one of the two"
+            )
         return self
 
     @model_validator(mode="after")
     def _has_what_latents_need(self) -> Self:
-        if self.evaluation.latents in {"mix", "bank"} and not self.metadata:
+        if self.evaluation.latents in {"mix", "bank"} and not self.uses_metadata:
             raise ValueError(
-                f"evaluation.latents {self.evaluation.latents!r} takes training pictures' metadata, and metadata is "
-                "off: say plain or auto"
+                f"evaluation.latents {self.evaluation.latents!r} takes training pictures' metadata, and this "
+                "training has none: say plain or auto"
             )
         return self
-
-
-FAMILIES: dict[str, type[SlaeganConfig]] = {"slaegan": SlaeganConfig}
-
-# What decides the shapes and the meaning of weights.
-ARCHITECTURE = (
-    *("family", "resolution", "width", "attention", "metadata", "excitation", "decoders", "output_tanh"),
-)
-
-
-def architecture_differences(then: SlaeganConfig, now: SlaeganConfig) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two configurations describe different networks, with both values; empty where none."""
-    pairs = {name: (getattr(then, name), getattr(now, name)) for name in ARCHITECTURE}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

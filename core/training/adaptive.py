@@ -6,12 +6,8 @@ Shapes: N pictures, K logits a picture.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor, nn
 
 # The paper moves p once every four minibatches.
 INTERVAL = 4
@@ -22,23 +18,27 @@ def overfitting(logits_NK: Tensor) -> Tensor:
     return logits_NK.float().sign().mean()
 
 
-class AdaptiveProbability:
+class AdaptiveProbability(nn.Module):
     """p of Karras et al.: a fixed step up or down, every four iterations, by r_t against its target.
 
-    All of it lies on the device and is written in place, so that nothing waits and the guard can put it
+    All of it lies in buffers and is written in place, so that nothing waits and the guard can put it
     back after a skipped iteration. The paper keeps p from falling below 0; as a probability it also ends at 1.
 
     Args:
         target: of r_t; the paper's is 0.6.
         images: real pictures in which p could rise from 0 to 1.
-        batch: real pictures an iteration.
-        device: of the logits.
+        batch: real pictures that it is shown at a time.
     """
 
-    def __init__(self, target: float, *, images: int, batch: int, device: torch.device) -> None:
+    probability: Tensor
+    sum: Tensor
+    count: Tensor
+
+    def __init__(self, target: float, *, images: int, batch: int) -> None:
+        super().__init__()
         self._target, self._step = target, INTERVAL * batch / images
-        self.probability = torch.zeros((), device=device)
-        self._sum, self._count = torch.zeros((), device=device), torch.zeros((), device=device)
+        for name in ("probability", "sum", "count"):
+            self.register_buffer(name, torch.zeros(()))
 
     @torch.no_grad()
     def observe(self, logits_NK: Tensor) -> None:
@@ -47,14 +47,10 @@ class AdaptiveProbability:
         Args:
             logits_NK: any float type.
         """
-        self._sum.add_(overfitting(logits_NK))
-        self._count.add_(1)
-        due = self._count >= INTERVAL
-        move = self._step * torch.sign(self._sum / self._count - self._target)
+        self.sum.add_(overfitting(logits_NK))
+        self.count.add_(1)
+        due = self.count >= INTERVAL
+        move = self._step * torch.sign(self.sum / self.count - self._target)
         self.probability.add_(due * move).clamp_(0, 1)
-        self._sum.mul_(~due)
-        self._count.mul_(~due)
-
-    def state(self) -> dict[str, Tensor]:
-        """Its tensors by name, not copies: a checkpoint and the guard write into them."""
-        return {"probability": self.probability, "sum": self._sum, "count": self._count}
+        self.sum.mul_(~due)
+        self.count.mul_(~due)

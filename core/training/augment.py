@@ -1,4 +1,4 @@
-"""DiffAugment: the same differentiable augmentations before D for real and generated pictures.
+"""The same differentiable augmentations before D for real and generated pictures: DiffAugment here, or ADA's.
 
 Source: Zhao et al. 2020 (arXiv 2006.10738), section 3.1: random brightness, saturation and contrast;
 translation by up to an eighth of the side; a cutout of half the side.
@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from core.training import ada
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Augmentation = Literal["color", "translation", "cutout"]
+Pipeline = Literal["diffaugment", "ada"]
 _FLIP = 0.5
 _SHIFT = 0.125
 _CUTOUT = 0.5
@@ -26,19 +29,22 @@ _CUTOUT = 0.5
 class Draws:
     """The random numbers of one batch's augmentation, by kind; the first dimension of each is the picture."""
 
-    by_kind: dict[Augmentation, tuple[Tensor, ...]]
+    by_kind: dict[Any, tuple[Tensor, ...]]
+    pipeline: Pipeline = "diffaugment"
 
     def rows(self, rows: slice) -> Draws:
         """Those of some of the pictures."""
-        return Draws({kind: tuple(values[rows] for values in all_) for kind, all_ in self.by_kind.items()})
+        some = {kind: tuple(values[rows] for values in all_) for kind, all_ in self.by_kind.items()}
+        return Draws(some, self.pipeline)
 
 
 def draw(
     pictures_NCHW: Tensor,
     *,
-    kinds: Sequence[Augmentation],
+    kinds: Sequence[str],
     generator: torch.Generator | None,
     chance: bool = False,
+    pipeline: Pipeline = "diffaugment",
 ) -> Draws:
     """Draw for every picture of a batch.
 
@@ -46,8 +52,11 @@ def draw(
         pictures_NCHW: square pictures, any float type; only their shape, type and device matter.
         kinds: which augmentations.
         generator: source of the draws, on the pictures' device.
-        chance: whether each kind shall be applied to each picture with a probability.
+        chance: whether each kind shall be applied to each picture with a probability; with ADA it always is.
+        pipeline: whose kinds they are.
     """
+    if pipeline == "ada":
+        return Draws(dict(ada.draw(pictures_NCHW, kinds=kinds, generator=generator)), pipeline)
     by_kind: dict[Augmentation, tuple[Tensor, ...]] = {}
     for kind, (drawing, _) in _KINDS.items():
         if kind in kinds:
@@ -70,7 +79,7 @@ def augment(
 
 
 def apply(pictures_NCHW: Tensor, draws: Draws, *, probability: Tensor | None = None) -> Tensor:
-    """Augment every picture by its own draws, in the order colour, translation, cutout.
+    """Augment every picture by its own draws; DiffAugment's in the order colour, translation, cutout.
 
     Args:
         pictures_NCHW: as the draws were made for.
@@ -80,6 +89,8 @@ def apply(pictures_NCHW: Tensor, draws: Draws, *, probability: Tensor | None = N
     Returns:
         The same shape and type, differentiable in the pictures.
     """
+    if draws.pipeline == "ada":
+        return ada.apply(pictures_NCHW, draws.by_kind, probability=probability)
     for kind, (_, applying) in _KINDS.items():
         if kind in draws.by_kind:
             values = draws.by_kind[kind]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from core.schemas.training import SlaeganConfig
+    from core.schemas.families import Config
 
 _MAGIC = b"slaegan-state 1 "
 _HEX = 64
@@ -148,14 +148,17 @@ def load_state(path: Path, *, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def check_same_run(state: dict[str, Any], *, config: SlaeganConfig, dataset_hash: str) -> None:
+def check_same_run(state: dict[str, Any], *, config: Config, dataset_hash: str) -> None:
     """Refuse to go on under another configuration, or with other pictures, than the state was made with.
 
     Raises:
         ConfigurationFailed: names every differing field, with both values.
     """
-    # A switch that came later than the state was off in it, as it is by default.
-    then = type(config)().model_dump(mode="json") | state["config"]
+    then, kind = state["config"], type(config)
+    if then.get("family") == config.family:
+        # A switch that came later than the state was off in it, as it is by default beside the state's other values.
+        known = {name: then[name] for name in then if name in kind.model_fields.keys() - _FREE}
+        then = kind.model_validate(known).model_dump(mode="json") | then
     now = config.model_dump(mode="json")
     then["dataset_hash"], now["dataset_hash"] = state["facts"]["dataset_hash"], dataset_hash
     names = sorted((then.keys() | now.keys()) - _FREE)

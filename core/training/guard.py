@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.errors import NonFinite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 _PATIENCE = 20
 
@@ -23,10 +23,9 @@ class Guard:
     """Watches losses and gradients, and sums the losses for the progress ticks.
 
     Args:
-        networks: whose BN statistics and spectral vectors are put back after a skipped step.
+        networks: whose BN statistics, spectral vectors and other buffers are put back after a skipped step.
         scaler: of float16 gradients; passes the others through.
         device: of the networks.
-        statistics: other float tensors that are put back likewise, updated in place.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class Guard:
         *,
         scaler: torch.amp.GradScaler,
         device: torch.device,
-        statistics: Iterable[Tensor] = (),
     ) -> None:
         # The vectors of power iteration and running statistics; counters of batches are not used.
         self._buffers = [
@@ -43,17 +41,18 @@ class Guard:
             for network in networks.values()
             for name, buffer in network.state_dict(keep_vars=True).items()
             if not isinstance(buffer, nn.Parameter) and buffer.is_floating_point()
-        ] + list(statistics)
+        ]
         self._saved = [buffer.clone() for buffer in self._buffers]
         self._scaler, self._device = scaler, device
         self._bad = torch.zeros((), device=device)
         self._streak, self._longest = torch.zeros((), device=device), torch.zeros((), device=device)
         self._sums: dict[str, Tensor] = {}
-        self._good = torch.zeros((), device=device)
+        self._counts: dict[str, Tensor] = {}
 
     def remember(self) -> None:
         """Begin an iteration: keep what its forwards will overwrite."""
-        torch._foreach_copy_(self._saved, self._buffers)
+        if self._buffers:  # networks without any are rare
+            torch._foreach_copy_(self._saved, self._buffers)
         self._bad = torch.zeros((), device=self._device)
 
     def step(self, optimiser: torch.optim.Optimizer, *, losses: dict[str, Tensor]) -> None:
@@ -63,33 +62,31 @@ class Guard:
         norm = torch.nn.utils.get_total_norm(grads)
         finite = torch.isfinite(torch.stack([norm, *losses.values()])).all()
         self._bad = torch.maximum(self._bad, (~finite).float())
+        # What GradScaler would set, which knows of one step an iteration only; the gradients are unscaled already.
+        optimiser.grad_scale, optimiser.found_inf = None, self._bad  # type: ignore[attr-defined]
+        optimiser.step()
         if self._scaler.is_enabled():
-            self._scaler.step(optimiser)
-        else:
-            optimiser.grad_scale, optimiser.found_inf = None, self._bad  # type: ignore[attr-defined]  # what GradScaler sets
-            optimiser.step()
+            self._scaler.update()
 
     @torch.no_grad()
     def finish(self, losses: dict[str, Tensor]) -> None:
         """End an iteration: put buffers back where a step was skipped, and count."""
-        if self._scaler.is_enabled():
-            self._scaler.update()
         bad = self._bad > 0
         for buffer, saved in zip(self._buffers, self._saved, strict=True):
             torch.where(bad, saved, buffer, out=buffer)
         self._streak = torch.where(bad, self._streak + 1, 0)
         self._longest = torch.maximum(self._longest, self._streak)
-        self._good = self._good + (1 - self._bad)
         for name, loss in losses.items():
-            kept = torch.where(bad, 0, loss.float())
+            kept, good = torch.where(bad, 0, loss.float()), 1 - self._bad
             self._sums[name] = self._sums[name] + kept if name in self._sums else kept
+            self._counts[name] = self._counts[name] + good if name in self._counts else good
 
     def healthy(self) -> bool:
         """Whether the last iteration's steps were taken; waits for the device."""
         return int(self._streak) == 0
 
     def means(self) -> dict[str, float]:
-        """Mean losses of the good iterations since the last call; empty where there was none.
+        """Mean losses of the good iterations since the last call, each over those that had it.
 
         Raises:
             NonFinite: too many iterations in a row were skipped.
@@ -100,9 +97,9 @@ class Guard:
                 "Lower learning_rate, or choose precision fp32.",
                 iterations=int(self._longest),
             )
-        good = float(self._good)
-        means = {name: float(total) / good for name, total in self._sums.items()} if good else {}
-        self._sums, self._good = {}, torch.zeros((), device=self._device)
+        counts = {name: float(count) for name, count in self._counts.items()}
+        means = {name: float(total) / counts[name] for name, total in self._sums.items() if counts[name]}
+        self._sums, self._counts = {}, {}
         self._longest = self._streak.clone()
         return means
 
@@ -111,11 +108,11 @@ class Guard:
         return {
             "streak": self._streak,
             "longest": self._longest,
-            "good": self._good,
+            "counts": dict(self._counts),
             "sums": dict(self._sums),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over saved counters and sums."""
-        self._streak, self._longest, self._good = state["streak"], state["longest"], state["good"]
-        self._sums = dict(state["sums"])
+        self._streak, self._longest = state["streak"], state["longest"]
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])

@@ -9,7 +9,7 @@ Shapes: N pictures, K logits a picture.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # The paper's decay of both averages.
 DECAY = 0.99
@@ -25,7 +25,7 @@ def squared_distance(logits_NK: Tensor, anchor: Tensor) -> Tensor:
     return (logits_NK.float() - anchor).square().mean()
 
 
-class LeCam:
+class LeCam(nn.Module):
     """The two averages, and the regulariser that they anchor.
 
     Both terms of an iteration use the averages of the iterations before it, so that neither depends on
@@ -34,17 +34,21 @@ class LeCam:
     Args:
         weight: lambda of the paper.
         start: iterations in which the averages only watch.
-        device: of the logits.
     """
 
-    def __init__(self, weight: float, *, start: int, device: torch.device) -> None:
+    real: Tensor
+    fake: Tensor
+    iterations: Tensor
+
+    def __init__(self, weight: float, *, start: int) -> None:
+        super().__init__()
         self._weight, self._start = weight, start
-        self.real, self.fake = torch.zeros((), device=device), torch.zeros((), device=device)
-        self._iterations = torch.zeros((), device=device)
+        for name in ("real", "fake", "iterations"):
+            self.register_buffer(name, torch.zeros(()))
 
     def _share(self) -> Tensor:
         """Lambda once the start is past, 0 before: a tensor, so that the host need not know."""
-        return self._weight * (self._iterations >= self._start)
+        return self._weight * (self.iterations >= self._start)
 
     def on_real(self, logits_NK: Tensor) -> Tensor:
         """Lambda E[(D(x) - alpha_F)^2], float32."""
@@ -59,8 +63,4 @@ class LeCam:
         """Move both averages at the end of an iteration of D: alpha <- 0.99 alpha + 0.01 E[D]."""
         self.real.lerp_(real_NK.float().mean(), 1 - DECAY)
         self.fake.lerp_(fake_NK.float().mean(), 1 - DECAY)
-        self._iterations.add_(1)
-
-    def state(self) -> dict[str, Tensor]:
-        """Its tensors by name, not copies: a checkpoint and the guard write into them."""
-        return {"real": self.real, "fake": self.fake, "iterations": self._iterations}
+        self.iterations.add_(1)

@@ -1,8 +1,9 @@
 """Batches in parts, for devices whose memory does not hold a step on the whole batch.
 
 Gradients of the parts add up to those of the whole, and only the first part of a step makes a power iteration. Batch
-normalisation alone differs: each part is normalised by its own statistics, and each moves the running ones. G makes
-its pictures twice: for D without a graph, and again, from the same draws, for its own step.
+normalisation differs: each part is normalised by its own statistics, and each moves the running ones. So does
+StyleGAN2's minibatch deviation, which compares the pictures of a part. SLAE-GAN's G makes its pictures twice: for D
+without a graph, and again, from the same draws, for its own step.
 """
 
 from __future__ import annotations
@@ -68,7 +69,12 @@ class Tally:
 @contextmanager
 def replaying(network: nn.Module) -> Iterator[None]:
     """Let a network in training compute what it computed before on the same rows, and move no buffer."""
-    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    # Those that already rest are left alone, so that this may stand within itself and within `parts`.
+    norms = [
+        layer
+        for layer in network.modules()
+        if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats
+    ]
     with _resting(network):
         for norm in norms:
             norm.track_running_stats = False  # in training mode: by the batch's own statistics, unrecorded
@@ -82,7 +88,7 @@ def replaying(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def _resting(network: nn.Module) -> Iterator[None]:
     """Without power iterations."""
-    layers = [layer for layer in network.modules() if isinstance(layer, SpectralConv2d)]
+    layers = [layer for layer in network.modules() if isinstance(layer, SpectralConv2d) and layer.training]
     for layer in layers:
         layer.eval()
     try:

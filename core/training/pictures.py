@@ -66,7 +66,7 @@ def prepare(
         progress=progress,
     )
     order = EpochOrder(pictures_M3HW.shape[0], seed=spec.config.seed)
-    return Pictures(pictures_M3HW, order=order, batch=spec.config.batch, device=device)
+    return Pictures(pictures_M3HW, order=order, batch=spec.config.shown, device=device)
 
 
 class Pictures:

@@ -43,6 +43,18 @@ def _cpu_has_bfloat16() -> bool:
     return cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()  # noqa: SLF001 - torch has no public query
 
 
+def computing(dtype: torch.dtype, *, device: torch.device, on: bool = True) -> torch.autocast:
+    """Within it plain layers compute in a type, while their parameters stay float32.
+
+    Args:
+        dtype: from `resolve`.
+        device: of the networks.
+        on: False for networks that follow the type of their input by themselves.
+    """
+    kind = "cpu" if device.type == "meta" else device.type
+    return torch.autocast(kind, dtype, enabled=on and dtype != torch.float32)
+
+
 def scaler(dtype: torch.dtype, *, device: torch.device) -> torch.amp.GradScaler:
     """A gradient scaler that scales float16 on CUDA and passes everything else through."""
     return torch.amp.GradScaler(device.type, init_scale=_FIRST_SCALE, enabled=dtype == torch.float16)

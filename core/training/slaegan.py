@@ -6,8 +6,8 @@ Shapes: N pictures, K logits, Z latent numbers, M pictures in the set, F metadat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,31 +19,25 @@ from core.training.augment import Draws, apply, draw, flip
 from core.training.coverage import choose, pull
 from core.training.ema import decay_at
 from core.training.fakes import Fakes
-from core.training.family import Phase
+from core.training.family import Phase, Setting
+from core.training.insgen import InsGen, Views, insgen_of, perturbed
 from core.training.latents import Latents, draw_latents
 from core.training.losses import generator_loss, hinge_fake, hinge_margin, hinge_real, reconstruction
-from core.training.microbatch import Tally, parts, split
-from core.training.snapshot import deploy, write_generator, write_grid
+from core.training.microbatch import Tally, parts, replaying, split
+from core.training.sources import Sources
 from core.training.switches import Switches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from core.schemas.training import SlaeganConfig
-    from core.training.metadata import MetadataBank
-    from core.training.perceptual import Lpips
+    from core.models.contract import Judgement
+    from core.schemas.slaegan import SlaeganConfig
+    from core.training.deployed import DeployedGenerator
+    from core.training.insgen import Side
 
 _BETAS = (0.5, 0.999)
 _QUADRANTS = 4
-
-
-def build_networks(config: SlaeganConfig, *, device: torch.device) -> dict[str, nn.Module]:
-    """Generator and discriminator with weights drawn from the configuration's seed, channels-last."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        networks = {"generator": Generator(config), "discriminator": Discriminator(config)}
-    return {name: network.to(device).train() for name, network in networks.items()}
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,7 @@ class _Iteration:
     small_N3HW: Tensor
     fakes: Fakes
     clear_N3SS: Tensor | None
+    views: Views | None
 
 
 class Slaegan:
@@ -64,48 +59,60 @@ class Slaegan:
 
     Args:
         config: of the job.
-        networks: from `build_networks`.
-        bank: metadata of the training pictures; None where the configuration has none.
-        perceptual: LPIPS in the type to compute in; None where the configuration has neither decoders nor coverage.
-        dtype: in which the networks compute.
-        device: where everything lies.
-        micro_batch: pictures in memory at a time; see `core.training.microbatch`.
+        networks: from `build`, on the device.
+        setting: with the metadata of the training pictures and LPIPS, where the configuration uses them.
     """
 
     phases: tuple[Phase, ...] = (Phase("discriminator"), Phase("generator"))
     averaged = "generator"
 
-    def __init__(
-        self,
-        config: SlaeganConfig,
-        *,
-        networks: dict[str, nn.Module],
-        bank: MetadataBank | None,
-        perceptual: Lpips | None,
-        dtype: torch.dtype,
-        device: torch.device,
-        micro_batch: int | None = None,
-    ) -> None:
-        self.networks: Mapping[str, nn.Module] = networks
-        self._config, self._dtype, self._device = config, dtype, device
-        self._micro_batch = micro_batch or config.batch
-        generator, discriminator = networks["generator"], networks["discriminator"]
+    @classmethod
+    def build(cls, config: SlaeganConfig, *, classes: int, channels: int = 3) -> dict[str, nn.Module]:
+        """Generator, discriminator and switches, and the heads of InsGen where it is on; it ignores classes."""
+        del classes
+        networks = {
+            "generator": Generator(config, channels=channels),
+            "discriminator": Discriminator(config, channels=channels),
+            "switches": Switches(config),
+        }
+        shapes = [
+            (config.batch, channels, side, side)
+            for side in (config.resolution, small_side(config.resolution))
+        ]
+        return networks | insgen_of(config, networks["discriminator"], *shapes, labelled=False)
+
+    @classmethod
+    def deployable(
+        cls, config: SlaeganConfig, *, classes: int, spectral: bool, channels: int = 3
+    ) -> Generator:
+        """A new generator."""
+        del classes
+        return Generator(config, channels=channels, spectral=spectral)
+
+    def __init__(self, config: SlaeganConfig, *, networks: Mapping[str, nn.Module], setting: Setting) -> None:
+        self.networks = networks
+        self._config, self._dtype, self._device = config, setting.dtype, setting.device
+        self._micro_batch = setting.micro_batch
+        generator, discriminator, switches = (
+            networks[name] for name in ("generator", "discriminator", "switches")
+        )
         assert isinstance(generator, Generator)
         assert isinstance(discriminator, Discriminator)
-        self._generator, self._discriminator = generator, discriminator
+        assert isinstance(switches, Switches)
+        self._generator, self._discriminator, self._switches = generator, discriminator, switches
+        self._insgen = cast("InsGen | None", networks.get("insgen"))
         for part in discriminator.first_parts(config.freeze_discriminator):
             part.requires_grad_(False)
         if config.compile != "off":
-            for network in networks.values():
+            for network in (generator, discriminator):
                 network.compile(mode=config.compile)
         self._judging = [p for p in discriminator.parameters() if p.requires_grad]
-        self._bank, self._perceptual = bank, perceptual
-        self._metadata_MF = None if bank is None else bank.standardised().to(device)
-        # Seeds below 2**31 made the weights; the draws begin elsewhere.
-        self._draws = None if device.type == "meta" else torch.Generator(device)
-        self._host_draws = torch.Generator()
-        self.reseed(0)
-        self._switches = Switches(config, device=device)
+        if self._insgen is not None:
+            self._judging += list(self._insgen.parameters())
+        self._bank, self._perceptual = setting.bank, setting.perceptual
+        self._metadata_MF = None if setting.bank is None else setting.bank.standardised().to(setting.device)
+        self._sources = Sources(config.seed, device=setting.device)
+        self._draws, self._host_draws = self._sources.device, self._sources.host
         self._now: _Iteration | None = None
 
     def optimiser(self, phase: Phase) -> torch.optim.Optimizer:
@@ -116,18 +123,25 @@ class Slaegan:
             {"params": [p for name, p in named if not name.startswith("metadata.")]},
             {"params": [p for name, p in named if name.startswith("metadata.")], "lr": slow_rate},
         ]
+        if self._insgen is not None and phase.name == "discriminator":
+            groups[0]["params"] += list(self._insgen.parameters())
         return torch.optim.Adam(groups, lr=rate, betas=_BETAS, fused=True)
 
     def begin(self, real_N3HW: Tensor, *, rows_N: Tensor) -> None:
-        """Flip and augment the real pictures, and make as many generated ones, augmented once for both steps."""
-        if self._config.compile == "reduce-overhead":  # the import of the compiler takes a second
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch's stub
+        """Flip the real pictures, and show them."""
         clear = real_N3HW.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
         if self._config.flips:
             clear = flip(clear, generator=self._draws)
+        self.show(clear, rows_N=rows_N)
+
+    def show(self, clear: Tensor, *, rows_N: Tensor) -> None:
+        """Augment the real pictures, and make as many generated ones, augmented once for both steps."""
+        if self._config.compile == "reduce-overhead":  # the import of the compiler takes a second
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch's stub
         strength = self._switches.strength()
         real = apply(clear, self._draw_augmentation(clear), probability=strength)
-        fakes = Fakes(self._generator, self._draw_latents(rows_N), micro_batch=self._micro_batch)
+        latents = self._draw_latents(rows_N)
+        fakes = Fakes(self._generator, latents, micro_batch=self._micro_batch)
         if self._switches.apa is not None:
             # Augmented by draws of its own, as the real picture was in whose place it comes.
             pseudo = fakes.clear[0].detach().float()
@@ -141,7 +155,25 @@ class Slaegan:
             small_N3HW=F.interpolate(real, size=small, mode="nearest"),
             fakes=fakes,
             clear_N3SS=F.adaptive_avg_pool2d(clear, small) if self._config.coverage > 0 else None,
+            views=self._views(clear, latents, rows_N=rows_N),
         )
+
+    @torch.no_grad()
+    def _views(self, clear_N3HW: Tensor, latents: Latents, *, rows_N: Tensor) -> Views | None:
+        """Second views for InsGen, which leave G's buffers alone; None where it is off."""
+        if self._insgen is None:
+            return None
+        strength = self._switches.strength()
+        real = apply(clear_N3HW, self._draw_augmentation(clear_N3HW), probability=strength)
+        near = replace(latents, noise_NZ=perturbed(latents.noise_NZ, generator=self._draws))
+        with replaying(self._generator):
+            rows = split(len(clear_N3HW), size=self._micro_batch)
+            made = [near.rows(some).pictures(self._generator) for some in rows]
+        full, small = (torch.cat(sizes).float() for sizes in zip(*made, strict=True))
+        fake = tuple(
+            apply(size, self._draw_augmentation(size), probability=strength) for size in (full, small)
+        )
+        return Views((real, F.interpolate(real, size=small.shape[2:], mode="nearest")), fake, rows_N)
 
     def _draw_latents(self, rows_N: Tensor) -> Latents:
         """For training: with the metadata of the real pictures that D sees in the same iteration."""
@@ -157,11 +189,16 @@ class Slaegan:
     def _draw_augmentation(self, pictures_N3HW: Tensor) -> Draws:
         chance = self._switches.strength() is not None
         return draw(
-            pictures_N3HW.float(), kinds=self._config.augmentation, generator=self._draws, chance=chance
+            pictures_N3HW.float(),
+            kinds=self._config.kinds,
+            pipeline=self._config.pipeline,
+            generator=self._draws,
+            chance=chance,
         )
 
-    def run(self, phase: Phase, *, backward: Callable[[Tensor], None]) -> dict[str, Tensor]:
+    def run(self, phase: Phase, *, repeat: int, backward: Callable[[Tensor], None]) -> dict[str, Tensor]:
         """Compute the losses of a phase and call backward on each."""
+        del repeat  # each phase steps once
         assert self._now is not None, "begin comes first"
         step = self._discriminator_step if phase.name == "discriminator" else self._generator_step
         return {name: loss.detach() for name, loss in step(self._now, backward=backward).items()}
@@ -173,6 +210,8 @@ class Slaegan:
         quadrant = None
         if self._config.decoders:
             quadrant = int(torch.randint(_QUADRANTS, (), generator=self._host_draws))
+        if self._insgen is not None:
+            self._insgen.follow(self._discriminator)
         tally, real_logits, fake_logits = Tally(now.real_N3HW.shape[0], backward=backward), [], []
         for rows in self._parts(now):
             real, small = now.real_N3HW[rows], now.small_N3HW[rows]
@@ -183,16 +222,37 @@ class Slaegan:
                 losses["reconstruction"] = self._reconstruction(
                     judged.decoded, real, small, quadrant=quadrant
                 )
-            tally.add(losses | self._switches.on_real(logits), rows=rows)
+            losses |= self._switches.on_real(logits)
+            tally.add(losses | self._told_apart("real", judged, now, rows=rows), rows=rows)
             real_logits.append(logits.detach().clone())
         for rows in self._parts(now):
             full, small = (self._in_type(fake) for fake in now.fakes.judged(rows))
-            logits = self._discriminator(full, small).logits_NK
-            losses = {"fake": hinge_fake(logits, self._margin(logits))}
-            tally.add(losses | self._switches.on_fake(logits), rows=rows)
+            judged = self._discriminator(full, small)
+            logits = judged.logits_NK
+            losses = {"fake": hinge_fake(logits, self._margin(logits))} | self._switches.on_fake(logits)
+            tally.add(losses | self._told_apart("fake", judged, now, rows=rows), rows=rows)
             fake_logits.append(logits.detach().clone())
         told = self._switches.observe(real_NK=torch.cat(real_logits), fake_NK=torch.cat(fake_logits))
+        if self._insgen is not None:
+            self._insgen.remember()
         return tally.losses | told
+
+    def _told_apart(
+        self, side: Side, judged: Judgement, now: _Iteration, *, rows: slice
+    ) -> dict[str, Tensor]:
+        """InsGen's term of D's loss on (a part of) a batch; empty where it is off."""
+        if self._insgen is None or now.views is None:
+            return {}
+        slow_NCHW, owners_N = self._slow_features(side, now.views.rows(rows))
+        return self._insgen.tell_apart(side, judged.features_NCHW, slow_NCHW, owners_N=owners_N)
+
+    @torch.no_grad()
+    def _slow_features(self, side: Side, views: Views) -> tuple[Tensor, Tensor | None]:
+        assert self._insgen is not None
+        pictures, owners_N = views.of(side)
+        with replaying(self._discriminator):
+            inputs = (self._in_type(size) for size in pictures)
+            return self._insgen.slow_features(self._discriminator, *inputs), owners_N
 
     def _parts(self, now: _Iteration) -> Iterator[slice]:
         """The rows of D's micro-batches."""
@@ -205,7 +265,12 @@ class Slaegan:
             parameter.requires_grad_(False)
         for rows in self._parts(now):
             full, small = (self._in_type(fake) for fake in now.fakes.with_graph(rows))
-            tally.add({"generator": generator_loss(self._discriminator(full, small).logits_NK)}, rows=rows)
+            judged = self._discriminator(full, small)
+            losses = {"generator": generator_loss(judged.logits_NK)}
+            if self._insgen is not None and now.views is not None and self._insgen.spreads:
+                slow_NCHW, _ = self._slow_features("fake", now.views.rows(rows))
+                losses |= self._insgen.spread(judged.features_NCHW, slow_NCHW)
+            tally.add(losses, rows=rows)
         for parameter in self._judging:
             parameter.requires_grad_(True)
         if now.clear_N3SS is not None:
@@ -256,56 +321,30 @@ class Slaegan:
         distances = self._perceptual.against(torch.cat(decoded), targets)
         return _sum(reconstruction(distances_N) for distances_N in distances.split(count))  # type: ignore[no-untyped-call]  # torch's stub
 
+    def extras(self, deployed: DeployedGenerator) -> Mapping[str, Callable[[Path], None]]:
+        """Nothing beside the grid."""
+        del deployed
+        return {}
+
     def average_decay(self, iteration: int) -> float:
         """The EMA's decay at an iteration, counted from 0."""
         return decay_at(iteration, kind=self._config.ema)
 
-    def statistics(self) -> list[Tensor]:
-        """What the switches remember; a skipped iteration leaves it as it was."""
-        return self._switches.statistics()
+    def stepped(self, phase: Phase) -> None:
+        """Nothing follows a step."""
 
     def state(self) -> dict[str, Any]:
-        """Random generators, what the switches remember, and the bank that sampling needs."""
-        assert self._draws is not None, "only a test's step runs on the meta device"
+        """Random sources, and the bank that sampling needs."""
         bank = None if self._bank is None else {"rows": self._bank.rows_MF}
-        return {
-            "draws": self._draws.get_state(),
-            "host_draws": self._host_draws.get_state(),
-            "switches": self._switches.state(),
-            "bank": bank,
-        }
+        return {**self._sources.state(), "bank": bank}
 
     def reseed(self, salt: int) -> None:
         """Begin the random draws anew, from the configuration's seed and a number."""
-        seed = self._config.seed + 2**31 * (1 + salt)
-        for draws in (self._draws, self._host_draws):
-            if draws is not None:
-                draws.manual_seed(seed)
+        self._sources.reseed(salt)
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take over the random generators, and what the switches remembered, of a saved state."""
-        assert self._draws is not None, "only a test's step runs on the meta device"
-        self._draws.set_state(state["draws"].cpu())
-        self._host_draws.set_state(state["host_draws"].cpu())
-        self._switches.load(state.get("switches", {}))  # a state from before there were switches has none on
-
-    def write_snapshot(
-        self, stem: Path, *, weights: dict[str, Tensor], images_seen: int, check_stop: Callable[[], None]
-    ) -> tuple[Path, Path]:
-        """Write the deployed generator and its grid."""
-        deployed = deploy(
-            weights,
-            config=self._config,
-            bank=self._bank,
-            dtype=self._dtype,
-            check_stop=check_stop,
-            # Without gradients four times the pictures take no more memory than a step does.
-            batch=None if self._micro_batch == self._config.batch else 4 * self._micro_batch,
-        )
-        generator, grid = stem.with_suffix(".safetensors"), stem.with_suffix(".png")
-        write_generator(generator, deployed, images_seen=images_seen)
-        write_grid(grid, deployed, check_stop=check_stop)
-        return generator, grid
+        """Take over the random sources of a saved state."""
+        self._sources.load(state)
 
 
 def _sum(losses: Iterable[Tensor]) -> Tensor:

@@ -6,10 +6,8 @@ Shapes: N pictures, Z latent numbers, M rows of the bank, F metadata features.
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -19,140 +17,31 @@ from torch import Tensor, nn
 from core.errors import ConfigurationFailed
 from core.files import atomic_path
 from core.models.layers import SpectralConv2d
-from core.models.slaegan import LATENT, Generator
-from core.schemas.training import SlaeganConfig
-from core.training.metadata import MetadataBank, mixed
+from core.schemas.families import parse_config
+from core.training.classes import Classes
+from core.training.deployed import GRID_SEED, DeployedGenerator
+from core.training.families import family_of
+from core.training.metadata import MetadataBank
+from core.training.precision import computing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-Latents = Literal["mix", "bank", "plain"]
+    from core.models.contract import PictureGenerator
+    from core.schemas.families import Config
+    from core.training.family import Setting
+
 _FORMAT, _VERSION = "slaegan-generator", "1"
 _POWER_ITERATIONS = 20
 _BN_LATENTS, _BN_BATCH = 2048, 64
-STATISTICS_BATCH = (
-    16  # pictures that are normalised by their own statistics together, where a protocol wants that
-)
-_GRID_SEED = 0
 _GRID_SIDE = 6
 _GRID_PIXELS = 1024
 
 
-class DeployedGenerator:
-    """A generator in evaluation mode, float32; each picture is a function of (seed, index) alone.
-
-    Args:
-        network: with folded kernels and running statistics, in evaluation mode.
-        config: it was trained with.
-        bank: metadata of the training pictures, None where it was trained without.
-        images_seen: real pictures shown in training, the model's age.
-    """
-
-    def __init__(
-        self, network: Generator, *, config: SlaeganConfig, bank: MetadataBank | None, images_seen: int = 0
-    ) -> None:
-        self.network, self.config, self.bank, self.images_seen = network, config, bank, images_seen
-        self._device = next(network.parameters()).device
-        # The memory of 16 pictures at 256 pixels is enough at every resolution.
-        self._together = max(2, min(STATISTICS_BATCH, STATISTICS_BATCH * 256**2 // config.resolution**2))
-        self._metadata_MF = None if bank is None else bank.standardised()
-
-    def sample(self, *, seed: int, start: int, count: int, latents: Latents = "mix") -> Tensor:
-        """Make pictures number start to start + count - 1 of a seed.
-
-        Args:
-            seed: at least 0.
-            start: first index, at least 0.
-            count: how many, at least 1.
-            latents: where metadata comes from: one row of the bank, a convex mix of two, or plain for the
-                noise alone. A generator trained without metadata knows plain noise only.
-
-        Returns:
-            count,3,resolution,resolution uint8 on the CPU.
-        """
-        return self.pictures(range(start, start + count), seed=seed, latents=latents)
-
-    @torch.no_grad()
-    def pictures(self, indices: Sequence[int], *, seed: int, latents: Latents = "mix") -> Tensor:
-        """Make some pictures of a seed, as `sample` does, in the order of their indices as given."""
-        parts = []
-        for first in range(0, len(indices), self._together):
-            some = list(indices[first : first + self._together])
-            # One picture takes other kernels than many, and would differ in its last bits.
-            padded = some * 2 if len(some) == 1 else some
-            latent_NZ, noises, _ = self._draw(padded, seed=seed, latents=latents)
-            full_N3HW, _ = self.network(latent_NZ, noises)
-            pixels = ((full_N3HW + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8)
-            parts.append(pixels[: len(some)].cpu().contiguous())
-        return torch.cat(parts)
-
-    def bank_rows(self, indices: Sequence[int], *, seed: int, latents: Latents = "mix") -> Tensor | None:
-        """Which rows of the bank the pictures of some indices were drawn from; N1, of mixes N2, int64.
-
-        None where the bank has no part in them.
-        """
-        parts = []  # the noise planes, drawn along with them, are large: never those of all at once
-        for first in range(0, len(indices), self._together):
-            _, _, rows = self._draw(indices[first : first + self._together], seed=seed, latents=latents)
-            if rows is None:
-                return None
-            parts.append(rows)
-        return torch.cat(parts)
-
-    @contextmanager
-    def batch_statistics(self) -> Iterator[None]:
-        """Within it, BN uses the statistics of 16 pictures that are made together, as the papers' generators do."""
-        layers = [layer for layer in self.network.modules() if isinstance(layer, nn.BatchNorm2d)]
-        together, self._together = self._together, STATISTICS_BATCH
-        for layer in layers:
-            layer.track_running_stats = False  # those that it has stay as they are
-            layer.train()
-        try:
-            yield
-        finally:
-            self._together = together
-            for layer in layers:
-                layer.track_running_stats = True
-                layer.eval()
-
-    def _draw(
-        self, indices: Sequence[int], *, seed: int, latents: Latents
-    ) -> tuple[Tensor, list[Tensor], Tensor | None]:
-        """Latents, noise planes, and rows of the bank, drawn on the CPU so that they are the same on every device."""
-        sides = self.network.noise_sides()
-        sources = [np.random.Generator(np.random.Philox(key=[seed, index])) for index in indices]
-        noise_NZ = torch.from_numpy(np.stack([s.standard_normal(LATENT, dtype=np.float32) for s in sources]))
-        planes = [
-            torch.from_numpy(
-                np.stack([s.standard_normal((1, side, side), dtype=np.float32) for s in sources])
-            )
-            for side in sides
-        ]
-        metadata_NF = rows_N2 = None
-        if self._metadata_MF is not None and latents != "plain":
-            count = self._metadata_MF.shape[0]
-            rows_N2 = torch.from_numpy(np.stack([s.integers(count, size=2) for s in sources]))
-            share_N = torch.tensor([s.random() for s in sources], dtype=torch.float32)
-            metadata_NF = self._metadata_MF[rows_N2[:, 0]]
-            if latents == "mix":
-                metadata_NF = mixed(metadata_NF, self._metadata_MF[rows_N2[:, 1]], share_N)
-            else:
-                rows_N2 = rows_N2[:, :1]
-            metadata_NF = metadata_NF.to(self._device)
-        latent_NZ = self.network.latent(noise_NZ.to(self._device), metadata_NF)
-        return latent_NZ, [plane.to(self._device) for plane in planes], rows_N2
-
-
 @torch.no_grad()
 def deploy(
-    weights: dict[str, Tensor],
-    *,
-    config: SlaeganConfig,
-    bank: MetadataBank | None,
-    dtype: torch.dtype,
-    check_stop: Callable[[], None],
-    batch: int | None = None,
+    weights: dict[str, Tensor], *, config: Config, setting: Setting, check_stop: Callable[[], None]
 ) -> DeployedGenerator:
     """Turn a generator in training into one that can be served.
 
@@ -162,35 +51,28 @@ def deploy(
     Args:
         weights: of a generator in training, by name: averaged parameters, and buffers. They are not changed.
         config: of the job.
-        bank: metadata of the training pictures.
-        dtype: in which the statistics are measured.
+        setting: of the training; the statistics are measured in its type, and in no larger parts than memory allows.
         check_stop: called between batches; may raise to give up.
-        batch: latents in memory at a time, where the usual ones would not fit.
     """
-    # The memory of a batch of 64 at 256 pixels is enough at every resolution.
-    batch = min(_BN_BATCH, _BN_BATCH * 256**2 // config.resolution**2, batch or _BN_BATCH)
+    family, count = family_of(config), 0 if setting.classes is None else len(setting.classes.names)
     device = next(iter(weights.values())).device
-    spectral = Generator(config).to(device)
-    spectral.load_state_dict(weights)
-    plain = Generator(config, spectral=False).to(device)
-    state = spectral.state_dict()
-    for name, layer in spectral.named_modules():
+    trained = family.deployable(config, classes=count, spectral=True).to(device)
+    trained.load_state_dict(weights)
+    plain = family.deployable(config, classes=count, spectral=False).to(device)
+    state = trained.state_dict()
+    for name, layer in trained.named_modules():
         if isinstance(layer, SpectralConv2d):
             state[f"{name}.weight"] = layer.weight / layer.iterate(_POWER_ITERATIONS)
             del state[f"{name}.u"], state[f"{name}.v"]
     plain.load_state_dict(state)
-    _measure_batch_norm(plain, config=config, bank=bank, dtype=dtype, check_stop=check_stop, batch=batch)
-    return DeployedGenerator(plain.eval().requires_grad_(False), config=config, bank=bank)
+    if any(isinstance(layer, nn.BatchNorm2d) for layer in plain.modules()):
+        _measure_batch_norm(plain.measured(), config=config, setting=setting, check_stop=check_stop)
+    plain = plain.eval().requires_grad_(False)
+    return DeployedGenerator(plain, config=config, bank=setting.bank, classes=setting.classes)
 
 
 def _measure_batch_norm(
-    network: Generator,
-    *,
-    config: SlaeganConfig,
-    bank: MetadataBank | None,
-    dtype: torch.dtype,
-    check_stop: Callable[[], None],
-    batch: int,
+    network: PictureGenerator, *, config: Config, setting: Setting, check_stop: Callable[[], None]
 ) -> None:
     """Set every BN layer's running statistics to the mean over fresh batches."""
     for layer in network.modules():
@@ -198,19 +80,45 @@ def _measure_batch_norm(
             layer.reset_running_stats()
             layer.momentum = None  # the plain mean of all batches
     network.train()
+    # The memory of a batch of 64 at 256 pixels is enough at every resolution.
+    batch = min(_BN_BATCH, _BN_BATCH * 256**2 // config.resolution**2)
+    if setting.micro_batch < config.batch:
+        # Without gradients four times the pictures take no more memory than a step does.
+        batch = min(batch, 4 * setting.micro_batch)
     device = next(network.parameters()).device
     draws = torch.Generator(device).manual_seed(config.seed)
-    metadata_MF = None if bank is None else bank.standardised().to(device)
     for _ in range(_BN_LATENTS // batch):
         check_stop()
-        latent_NZ = torch.randn(batch, LATENT, device=device, generator=draws)
-        if metadata_MF is not None:
-            rows_N = torch.randint(metadata_MF.shape[0], (batch,), device=device, generator=draws)
-            uniform_N = torch.rand(batch, device=device, generator=draws)
-            kept_N = (uniform_N >= config.metadata_dropout).float()
-            latent_NZ = network.latent(latent_NZ, metadata_MF[rows_N], kept_N=kept_N)
-        latent_NZ = latent_NZ.to(dtype)
-        network(latent_NZ, network.draw_noises(latent_NZ, generator=draws))
+        noise_NZ = torch.randn(batch, network.latent_size, device=device, generator=draws)
+        latent_NZ = _with_metadata(network, noise_NZ, config=config, bank=setting.bank, draws=draws)
+        if network.follows_input_type:
+            latent_NZ = latent_NZ.to(setting.dtype)
+        planes = network.draw_noises(latent_NZ, generator=draws)
+        labels_N = None
+        if setting.classes is not None:
+            shares_K = torch.from_numpy(setting.classes.shares).to(device)
+            labels_N = torch.multinomial(shares_K, batch, replacement=True, generator=draws)
+        with computing(setting.dtype, device=device, on=not network.follows_input_type):
+            network.render(latent_NZ, planes, labels_N=labels_N)
+
+
+def _with_metadata(
+    network: PictureGenerator,
+    noise_NZ: Tensor,
+    *,
+    config: Config,
+    bank: MetadataBank | None,
+    draws: torch.Generator,
+) -> Tensor:
+    """Latents of the training's mixture: most get the metadata of some training picture."""
+    if bank is None:
+        return noise_NZ
+    metadata_MF = bank.standardised().to(noise_NZ.device)
+    batch, device = len(noise_NZ), noise_NZ.device
+    rows_N = torch.randint(metadata_MF.shape[0], (batch,), device=device, generator=draws)
+    uniform_N = torch.rand(batch, device=device, generator=draws)
+    kept_N = (uniform_N >= config.plain_share).float()
+    return network.latent(noise_NZ, metadata_MF[rows_N], kept_N=kept_N)
 
 
 def write_generator(path: Path, deployed: DeployedGenerator, *, images_seen: int) -> None:
@@ -220,6 +128,7 @@ def write_generator(path: Path, deployed: DeployedGenerator, *, images_seen: int
         tensors["bank.rows"] = deployed.bank.rows_MF.contiguous()
         tensors["bank.mean"] = deployed.bank.mean_F.contiguous()
         tensors["bank.deviation"] = deployed.bank.deviation_F.contiguous()
+    classes = deployed.classes
     header = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -227,6 +136,8 @@ def write_generator(path: Path, deployed: DeployedGenerator, *, images_seen: int
         "images_seen": str(images_seen),
         "config": json.dumps(deployed.config.model_dump(mode="json")),
     }
+    if classes is not None:
+        header["classes"] = json.dumps(dict(zip(classes.names, classes.counts, strict=True)))
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=header)
 
@@ -262,21 +173,30 @@ def load_generator(path: Path, *, device: torch.device | str = "cpu") -> Deploye
 def _assembled(
     header: dict[str, str], tensors: dict[str, Tensor], *, device: torch.device | str
 ) -> DeployedGenerator:
-    config = SlaeganConfig.model_validate_json(header["config"])
+    config = parse_config(json.loads(header["config"]))
+    classes = None
+    if "classes" in header:
+        counts: dict[str, int] = json.loads(header["classes"])
+        classes = Classes(tuple(counts), tuple(counts.values()))
     # The channels-last layout comes before the weights: a file keeps no strides.
-    network = Generator(config, spectral=False).to(device)
+    count = 0 if classes is None else len(classes.names)
+    network = family_of(config).deployable(config, classes=count, spectral=False).to(device)
     network.load_state_dict(
         {n.removeprefix("generator."): t for n, t in tensors.items() if n.startswith("generator.")}
     )
     bank = None
-    if config.metadata:
+    if config.uses_metadata:
         bank = MetadataBank(
             rows_MF=tensors["bank.rows"].cpu(),
             mean_F=tensors["bank.mean"].cpu(),
             deviation_F=tensors["bank.deviation"].cpu(),
         )
     return DeployedGenerator(
-        network.eval().requires_grad_(False), config=config, bank=bank, images_seen=int(header["images_seen"])
+        network.eval().requires_grad_(False),
+        config=config,
+        bank=bank,
+        classes=classes,
+        images_seen=int(header["images_seen"]),
     )
 
 
@@ -289,7 +209,7 @@ def write_grid(
     rows = []
     for row in range(across):
         check_stop()
-        pictures_N3HW = deployed.sample(seed=_GRID_SEED, start=row * across, count=across)
+        pictures_N3HW = deployed.sample(seed=GRID_SEED, start=row * across, count=across)
         rows.append(pictures_N3HW.permute(2, 0, 3, 1).reshape(side, across * side, 3))
     with atomic_path(path) as temporary:
         Image.fromarray(torch.cat(rows).numpy()).save(temporary, format="PNG")

@@ -8,35 +8,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from core.training.adaptive import AdaptiveProbability
 from core.training.lecam import LeCam
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-    from core.schemas.training import SlaeganConfig
+    from core.schemas.training import TrainingConfig
 
 
-class Switches:
-    """Adaptive augmentation, APA and LeCam of one run; None where they are off.
+class Switches(nn.Module):
+    """Adaptive augmentation, APA and LeCam of one run; None where they are off. What they remember lies in buffers.
 
     Args:
         config: of the job.
-        device: of D's logits.
     """
 
-    def __init__(self, config: SlaeganConfig, *, device: torch.device) -> None:
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__()
+
         def follow(target: float | None, images: int) -> AdaptiveProbability | None:
-            if target is None:
-                return None
-            return AdaptiveProbability(target, images=images, batch=config.batch, device=device)
+            return None if target is None else AdaptiveProbability(target, images=images, batch=config.batch)
 
         self.adaptive = follow(config.adaptive_target, config.adaptive_images)
         self.apa = follow(config.apa_target, config.apa_images)
         self.lecam: LeCam | None = None
         if config.lecam > 0:
-            self.lecam = LeCam(config.lecam, start=config.lecam_start_iterations, device=device)
+            self.lecam = LeCam(config.lecam, start=config.lecam_start_iterations)
 
     def strength(self) -> Tensor | None:
         """With which probability a kind of augmentation is applied; None applies all."""
@@ -68,18 +68,3 @@ class Switches:
                 adaptive.observe(real_NK)
                 told[name] = adaptive.probability
         return told
-
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        """The tensors of those that are on; not copies."""
-        all_of_them = {"adaptive": self.adaptive, "apa": self.apa, "lecam": self.lecam}
-        return {name: switch.state() for name, switch in all_of_them.items() if switch is not None}
-
-    def statistics(self) -> list[Tensor]:
-        """The same tensors in a row."""
-        return [tensor for state in self.state().values() for tensor in state.values()]
-
-    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
-        """Take over the saved state of the same switches."""
-        for name, mine in self.state().items():
-            for key, tensor in mine.items():
-                tensor.copy_(state[name][key])

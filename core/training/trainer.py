@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from core.errors import NonFinite
+from core.errors import ConfigurationFailed, NonFinite
 from core.schemas.ticks import (
     FactsTick,
     FinishedTick,
@@ -24,14 +24,17 @@ from core.schemas.ticks import (
     WarningTick,
 )
 from core.training import checkpoint, precision
+from core.training.classes import Classes
 from core.training.ema import Ema
 from core.training.facts import facts_of
+from core.training.families import build_networks, family_of
+from core.training.family import Setting
 from core.training.guard import Guard
 from core.training.initial import initialise
 from core.training.metadata import MetadataBank, load_bank
 from core.training.perceptual import Lpips
 from core.training.pictures import prepare
-from core.training.slaegan import Slaegan, build_networks
+from core.training.snapshot import deploy, write_generator, write_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,32 +68,41 @@ class Trainer:
         self._device = torch.device(spec.device)
         self._dtype = precision.resolve(spec.config.precision, device=self._device)
         state = self._read_state()
-        networks = build_networks(self._config, device=self._device)
+        self._classes = None
+        if self._config.needs_labels:
+            if spec.labels is None:
+                raise ConfigurationFailed("This configuration trains by class, and the pictures have none.")
+            self._classes = Classes.of(spec.classes, spec.labels)
+        networks = build_networks(self._config, classes=self._classes, device=self._device)
         sizes = [spec.micro_batch, None if state is None else state["micro_batch"], self._config.batch]
         self.micro_batch: int = min(size for size in sizes if size is not None)
         self._facts = facts_of(spec, dtype=self._dtype, networks=networks, resumed=state)
         self._facts["micro_batch"] = self.micro_batch
+        if self._config.needs_checkpoint and spec.init_from is None and state is None:
+            raise ConfigurationFailed("This configuration begins from a checkpoint, and there is none.")
         if spec.init_from is not None and state is None:
             self._facts["init_from"] = initialise(networks, spec.init_from, config=self._config)
         emit(FactsTick(facts=self._facts))
         self._pictures = prepare(spec, device=self._device, emit=emit, check_stop=check_stop)
-        self._family: Family = Slaegan(
-            self._config,
-            networks=networks,
-            bank=self._load_bank(state),
-            perceptual=self._load_perceptual(),
+        self._setting = Setting(
             dtype=self._dtype,
             device=self._device,
             micro_batch=self.micro_batch,
+            bank=self._load_bank(state),
+            perceptual=self._load_perceptual(),
+            classes=self._classes,
+            labels_M=None if self._classes is None else torch.tensor(spec.labels, device=self._device),
         )
-        self._optimisers = {phase.name: self._family.optimiser(phase) for phase in self._family.phases}
+        self._family: Family = family_of(self._config)(self._config, networks=networks, setting=self._setting)
+        self._optimisers = {
+            phase.name: self._family.optimiser(phase) for phase in self._family.phases if phase.shares is None
+        }
         self._ema = Ema(self._family.networks[self._family.averaged])
         self._scaler = precision.scaler(self._dtype, device=self._device)
         self._guard = Guard(
             self._family.networks,
             scaler=self._scaler,
             device=self._device,
-            statistics=self._family.statistics(),
         )
         self._writer = checkpoint.StateWriter()
         self.good_state = spec.resume
@@ -114,7 +126,7 @@ class Trainer:
         return state
 
     def _load_bank(self, state: dict[str, Any] | None) -> MetadataBank | None:
-        if not self._config.metadata:
+        if not self._config.uses_metadata:
             return None
         if state is not None:  # a resumed run keeps its very numbers, whatever the cache holds by now
             return MetadataBank.of(state["family"]["bank"]["rows"].cpu())
@@ -130,7 +142,7 @@ class Trainer:
         )
 
     def _load_perceptual(self) -> Lpips | None:
-        if not self._config.decoders and not self._config.coverage:
+        if not self._config.uses_perceptual:
             return None
         return Lpips(self._spec.weights_dir, dtype=self._dtype, device=self._device)
 
@@ -176,22 +188,23 @@ class Trainer:
         return network.state_dict() | self._ema.average
 
     def iterate(self) -> None:
-        """Show one batch to all phases. Raises NonFinite, at a progress tick."""
+        """Show pictures to all phases that are due. Raises NonFinite, at a progress tick."""
         rows_N, pictures_N3HW = self._pictures.at(self.images_seen)
         self._guard.remember()
         self._family.begin(pictures_N3HW, rows_N=rows_N)
         losses: dict[str, Tensor] = {}
         for phase in self._family.phases:
-            for _ in range(phase.repeats if self._iteration % phase.every == 0 else 0):
-                optimiser = self._optimisers[phase.name]
+            for repeat in range(phase.steps(iteration=self._iteration, images_seen=self.images_seen)):
+                optimiser = self._optimisers[phase.shares or phase.name]
                 optimiser.zero_grad(set_to_none=True)
-                now = self._family.run(phase, backward=self._backward)
+                now = self._family.run(phase, repeat=repeat, backward=self._backward)
                 self._guard.step(optimiser, losses=now)
+                self._family.stepped(phase)
                 losses |= now
         self._ema.update(decay=self._family.average_decay(self._iteration))
         self._guard.finish(losses)
         self._iteration += 1
-        self.images_seen += self._config.batch
+        self.images_seen += self._config.shown
         every = _PROGRESS.get(self._device.type, {}).get(self._config.resolution, 1)
         if self._iteration % every == 0 or self._iteration == 1:
             self._progress()
@@ -209,11 +222,23 @@ class Trainer:
     def _snapshot(self, weights: dict[str, Tensor], *, images_seen: int) -> None:
         began = time.perf_counter()
         stem = self._spec.work_dir / f"snapshot-{images_seen:09d}"
-        generator, grid = self._family.write_snapshot(
-            stem, weights=weights, images_seen=images_seen, check_stop=self._check_stop
+        deployed = deploy(
+            weights,
+            config=self._config,
+            setting=self._setting,
+            check_stop=self._check_stop,
         )
+        generator, grid = stem.with_suffix(".safetensors"), stem.with_suffix(".png")
+        write_generator(generator, deployed, images_seen=images_seen)
+        write_grid(grid, deployed, check_stop=self._check_stop)
         self._snapshot_at = images_seen
-        self._emit(SnapshotTick(images_seen=images_seen, generator=generator.name, grid=grid.name))
+        extras = {}
+        for kind, write in self._family.extras(deployed).items():
+            picture = stem.with_name(f"{stem.name}-{kind}.png")
+            write(picture)
+            extras[kind] = picture.name
+        tick = SnapshotTick(images_seen=images_seen, generator=generator.name, grid=grid.name, extras=extras)
+        self._emit(tick)
         self._tick_time += time.perf_counter() - began
 
     def save(self) -> None:
@@ -292,7 +317,8 @@ class Trainer:
 
     def _resume(self, state: dict[str, Any]) -> None:
         for name, network in self._family.networks.items():
-            network.load_state_dict(state["networks"][name])
+            # A state from before there were switches has none on.
+            network.load_state_dict(state["networks"].get(name, {}))
         self._ema.load(state["average"])
         for name, optimiser in self._optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])

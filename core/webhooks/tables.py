@@ -35,6 +35,7 @@ class WebhookDelivery(Base):
             "next_attempt_at",
             postgresql_where=text("status in ('pending', 'delivering')"),
         ),
+        Index("ix_webhook_deliveries_dead", "id", postgresql_where=text("status = 'dead'")),
         Index("ix_webhook_deliveries_under_way", "tenant_id", postgresql_where=text("status = 'delivering'")),
     )
 

@@ -77,7 +77,10 @@ class Up:
         found: list[psutil.Process] = []
 
         def there() -> bool:
-            found[:] = [child for child in self.supervisord().children() if child.name() == name]
+            try:
+                found[:] = [child for child in self.supervisord().children() if child.name() == name]
+            except psutil.NoSuchProcess:
+                return False  # One ended while it was asked.
             return len(found) == 1
 
         self.wait_until(there, timeout_s=30, what=name)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
+from benchmarks.stack import Services
 from core.schemas.jobs import JobIn, JobOut
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from uuid import UUID
 
-    from benchmarks.stack import Services
     from client.http import Client
 
 SMALL_TIMES = {
@@ -35,6 +38,22 @@ TINY = {
     "evaluation": {"generated": 16, "lpips_pairs": 8, "extractor": "vgg16"},
 }
 LONG = TINY | {"total_images": 100_000, "evaluate_every_images": 100_000}
+
+
+@contextmanager
+def running_system(database_url: str, broker_url: str, folder: Path, *parts: str) -> Iterator[Services]:
+    """API, workers, control and beat on a store of files, and what else is named."""
+    environment = os.environ | SMALL_TIMES
+    environment |= {
+        "DATABASE_URL": database_url,
+        "BROKER_URL": broker_url,
+        "STORAGE_URL": (folder / "store").as_uri(),
+        "SLAEGAN_DATA_DIR": str(folder / "data"),
+    }
+    system = Services(environment, folder)
+    system.start("api", "train", "metrics", "control", *parts, "beat")
+    yield system
+    system.stop()
 
 
 @dataclass

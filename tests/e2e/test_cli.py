@@ -109,7 +109,7 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
         options = ("--name", "ramps [/old]", *TINY, "--webhook", receiver.url(), "--watch")
         text = shell("train", str(pictures), "--images", "8", *options)
         stack.wait_until(lambda: bool(receiver.received), timeout_s=60, what="the webhook")
-    assert "6 pictures, 1 files rejected" in text
+    assert "6 pictures, 1 file rejected" in text
     assert "notes.txt" in text
     assert "Succeeded" in text
     assert "selected on the training set" in text
@@ -223,7 +223,7 @@ def read_until(terminal: IO[bytes], text: bytes, *, timeout_s: float = 60) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "nowhere", "--set", "widht=1"], "widht: Extra inputs are not permitted"),
+        (["train", ".", "--set", "widht=1"], "widht: is not known here"),
         (["watch", "ffff-not-an-id"], "No job's id begins with"),
         (["jobs", "--key", "slg_wrong"], "key"),
         (["jobs", "--url", "http://127.0.0.1:1", "--key", "x"], "cannot be reached"),

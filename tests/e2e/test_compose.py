@@ -35,14 +35,31 @@ def test_the_services_are_those_of_the_product() -> None:
     assert set(COMPOSE["services"]) - OURS == {"postgres", "valkey"}
 
 
-@pytest.mark.parametrize("name", sorted(OURS))
-def test_our_services_are_confined(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
+def test_every_service_is_confined(name: str) -> None:
     service = COMPOSE["services"][name]
-    assert service["read_only"]
+    assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "/tmp" in service["tmpfs"]  # noqa: S108  # a mount
+    assert int(service["user"].partition(":")[0]) > 0
+    assert not {"privileged", "cap_add", "network_mode", "pid"} & set(service)
+
+
+def test_nothing_but_the_api_is_published_and_that_on_loopback() -> None:
+    published = {
+        name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service
+    }
+    assert published == {"api": ["127.0.0.1:8000:8000"]}
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_images_run_as_the_account_that_compose_names(name: str) -> None:
+    service = COMPOSE["services"][name]
     assert service["stop_grace_period"] == "40s"
     dockerfile = (ROOT / service["build"]["dockerfile"]).read_text()
     assert "\nUSER slaegan\n" in dockerfile
+    assert f"useradd --uid {service['user'].partition(':')[0]} " in dockerfile
     torch_inside = "requirements/worker.txt" in dockerfile
     assert torch_inside == name.startswith(("worker-gpu", "worker-metrics"))
 

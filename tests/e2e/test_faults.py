@@ -14,19 +14,19 @@ import pytest
 import redis
 from sqlalchemy.orm import Session
 
-from benchmarks.stack import Services
 from core.db import make_engine
 from core.jobs import workers
 from core.schemas.jobs import ExtendIn
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.storage import open_store
-from tests.e2e.system import LONG, SMALL_TIMES, TINY, draw_pictures, submit
+from tests.e2e.system import LONG, TINY, draw_pictures, running_system, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from uuid import UUID
 
+    from benchmarks.stack import Services
     from client.http import Client
     from tests.e2e.system import Run
 
@@ -38,17 +38,8 @@ def system(
     module_database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Services]:
     folder = tmp_path_factory.mktemp("system")
-    environment = os.environ | SMALL_TIMES
-    environment |= {
-        "DATABASE_URL": module_database_url,
-        "BROKER_URL": broker_url,
-        "STORAGE_URL": f"file://{folder}/store",
-        "SLAEGAN_DATA_DIR": str(folder / "data"),
-    }
-    system = Services(environment, folder)
-    system.start("api", "train", "metrics", "control", "beat")
-    yield system
-    system.stop()
+    with running_system(module_database_url, broker_url, folder) as system:
+        yield system
 
 
 @pytest.fixture(scope="module")
@@ -233,13 +224,14 @@ def small_disk(system: Services) -> Iterator[Path]:
         pytest.skip("mounting a small disk needs root")
     store = system.folder / "store"
     kept = system.folder / "kept"
-    shutil.copytree(store / "datasets", kept)
+    for folder in ("datasets", "pictures"):
+        shutil.copytree(store / folder, kept / folder)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(store)], check=False, capture_output=True
     )
     if mounted.returncode != 0:
         pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.decode()}")
-    shutil.copytree(kept, store / "datasets")
+    shutil.copytree(kept, store, dirs_exist_ok=True)
     yield store
     subprocess.run(["umount", str(store)], check=True)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.schemas.slaegan import SlaeganConfig
 from core.schemas.ticks import TrainingSpec
-from core.schemas.training import SlaeganConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,43 +13,30 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from core.errors import StoreFull, StoreUnavailable
 from core.storage import LocalStore, Store, open_store
+from tests.s3 import AWS, Bucket, s3_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-AWS = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_REGION": "us-east-1",
-    "AWS_ALLOW_HTTP": "true",
-}
+__all__ = ["s3_endpoint"]  # a fixture
 
 
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def s3_store(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, *, endpoint: str | None = None) -> Store:
+    """A store in a bucket, by way of another endpoint than its own if one is named."""
+    for name, value in (bucket.environment | ({"AWS_ENDPOINT": endpoint} if endpoint else {})).items():
+        monkeypatch.setenv(name, value)
+    return open_store(bucket.url, reserve_bytes=0)
 
 
 @pytest.fixture(params=["file", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     if request.param == "file":
         return open_store(f"file://{tmp_path}/a%20store", reserve_bytes=0)
-    endpoint = request.getfixturevalue("s3_endpoint")
-    for name, value in (AWS | {"AWS_ENDPOINT": endpoint}).items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="artifacts")
-    return open_store("s3://artifacts/prefix", reserve_bytes=0)
+    return s3_store(Bucket(request.getfixturevalue("s3_endpoint")), monkeypatch)
 
 
 @pytest.fixture
@@ -84,10 +71,19 @@ def test_a_put_replaces_what_was_there(store: Store, source: Path) -> None:
 
 
 def test_an_absent_artifact_is_a_store_error(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match="has no file no/such:"):
         store.fetch("no/such", tmp_path / "target")
-    with pytest.raises(StoreUnavailable):
-        list(store.read("no/such"))
+    for start in (0, 5):
+        with pytest.raises(StoreUnavailable, match="has no file no/such:"):
+            list(store.read("no/such", start=start))
+
+
+def test_an_artifact_that_is_too_short_is_a_store_error(store: Store, source: Path) -> None:
+    store.put("key", source)
+    got: list[bytes] = []
+    with pytest.raises(StoreUnavailable, match="ends 5 bytes early"):
+        got.extend(store.read("key", start=10, end=2_560_005))
+    assert b"".join(got) == source.read_bytes()[10:]
 
 
 class ReadOnly(BaseHTTPRequestHandler):

@@ -26,7 +26,8 @@ def story(*told: str | tuple[str, dict[str, Any]], status: str = "succeeded", **
     attempt = sum(event["type"] == "running" for event in events)
     job = {"id": uuid4(), "name": "one", "status": status, "event_seq": len(events), "attempt": attempt,
            "error": None}  # fmt: skip
-    return Story(job, events=events, **rows)
+    attempts = [{"kind": "training", "number": number, "ended_at": BEGAN} for number in range(1, attempt + 1)]
+    return Story(job, events=events, **{"attempts": attempts, **rows})
 
 
 def of(attempt: int, kind: str, **more: Any) -> tuple[str, dict[str, Any]]:
@@ -90,6 +91,20 @@ def test_a_gap_in_the_events() -> None:
     assert invariants.gapless(Story(one.job, events=[*one.events[:2], *one.events[3:]]))
     one.job["event_seq"] += 1
     assert invariants.gapless(one)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [(1, BEGAN), (1, BEGAN)],
+        [(2, BEGAN)],
+        [(1, None)],
+    ],
+)
+def test_device_time_that_is_not_accounted_for_once(rows: list[tuple[int, datetime | None]]) -> None:
+    attempts = [{"kind": "training", "number": number, "ended_at": at} for number, at in rows]
+    assert invariants.accounted(story(*WHOLE, attempts=attempts))
 
 
 @pytest.mark.parametrize(

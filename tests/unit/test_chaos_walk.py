@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.chaos.trainer import CHEAP_FROM, train
 from benchmarks.chaos.walk import evaluate
+from core.schemas.slaegan import SlaeganConfig
 from core.schemas.ticks import ProgressTick, SnapshotTick, StateTick, StoppedTick, Tick, TrainingSpec
-from core.schemas.training import SlaeganConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from core import converted, pypi, weights
 from core.errors import InvalidRequest, WeightsMissing
-from core.schemas.training import Extractor
+from core.schemas.judging import Extractor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

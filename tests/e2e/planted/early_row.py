@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _LATE_S = 1.5
 
 
-def _put_later(source: Path, *, key: str) -> StoredFile:
+def _put_later(source: Path, *, key: str, filename: str) -> StoredFile:
     file = StoredFile(key=key, sha256=sha256_of(source), size_bytes=source.stat().st_size)
     kept = source.with_name(f"late-{source.name}")
     source.rename(kept)
-    late = threading.Timer(_LATE_S, lambda: store().put(key, kept))
+    late = threading.Timer(_LATE_S, lambda: store().put(key, kept, filename=filename))
     late.daemon = True
     late.start()
     return file

@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from api.main import create_app, serve
+from api.main import create_app
+from api.server import serve
 from core import broker, db, keys, storage
 from core.settings import settings
 

@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 
 from core import storage
 from core.evaluations.tables import Evaluation
-from core.jobs import records
+from core.jobs import best, records
 from core.jobs.claim import claim as claim_job
+from core.jobs.tables import Job
 from tests.picture_files import form, pngs
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def start(session: Session, job: dict[str, Any], *, worker: str = "w1") -> Attem
 
 def store_file(data: bytes) -> records.StoredFile:
     """Bytes in the store, under a key of the kind that workers make."""
-    key = f"jobs/{uuid4()}.safetensors"
+    suffix = ".png" if data.startswith(b"\x89PNG") else ".safetensors"
+    key = f"jobs/{uuid4()}{suffix}"
     with TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         path.write_bytes(data)
@@ -68,9 +70,11 @@ def checkpoint(session: Session, attempt: Attempt, data: bytes, *, images_seen: 
     return made
 
 
-def sample(session: Session, attempt: Attempt, data: bytes, *, images_seen: int = 0) -> None:
-    """A grid in the store, with its row."""
-    records.record_sample(session, attempt, store_file(data), images_seen=images_seen)
+def sample(
+    session: Session, attempt: Attempt, data: bytes, *, images_seen: int = 0, kind: str = "grid"
+) -> None:
+    """A picture of a snapshot in the store, with its row."""
+    records.record_sample(session, attempt, store_file(data), images_seen=images_seen, kind=kind)
     session.commit()
 
 
@@ -101,6 +105,10 @@ def evaluation(
             **_named(values.get("picture")),
         )
     )
+    session.flush()
+    job = session.get_one(Job, attempt.job_id, populate_existing=True)
+    for name, value in best.shown(session, job).items():
+        setattr(job, name, value)
     session.commit()
 
 

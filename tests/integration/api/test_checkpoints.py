@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from sqlalchemy import func, update
+from typer.testing import CliRunner
+
+from client.cli import app
+from core.datasets.tables import Dataset
+from core.errors import InvalidRequest
 from core.jobs.claim import claim as claim_job
 from core.jobs.service import submitted_with
 from tests.integration.api import story
@@ -12,9 +18,11 @@ from tests.integration.api.conftest import problem
 from tests.picture_files import form, pngs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.orm import Session
 
-    from tests.integration.api.conftest import Person
+    from tests.integration.api.conftest import Api, Person
 
 
 def test_a_pin_is_set_and_taken_back(owner: Person, session: Session) -> None:
@@ -54,6 +62,32 @@ def test_pictures_that_the_weights_have_seen_cannot_be_held_out(owner: Person, s
     assert owner.post("/v1/jobs", json=body(0, init_from=str(made))).status_code == 201
 
 
+def test_held_out_pictures_are_looked_for_in_all_that_the_weights_go_back_to(
+    owner: Person, session: Session
+) -> None:
+    every = list(pngs(80).items())
+    first, second = (
+        owner.post("/v1/datasets", files=form(dict(some))).json()["id"] for some in (every[:40], every[40:])
+    )
+
+    def body(dataset: str, *, priority: int, init_from: object = None, held_out: float = 0) -> dict[str, Any]:
+        config = {"resolution": 64, "held_out": held_out}
+        begins = None if init_from is None else str(init_from)
+        return {"dataset_id": dataset, "config": config, "priority": priority, "init_from": begins}
+
+    oldest = owner.post("/v1/jobs", json=body(first, priority=100)).json()
+    made = story.checkpoint(session, story.start(session, oldest), b"x")
+    newer = owner.post("/v1/jobs", json=body(second, priority=100, init_from=made)).json()
+    tuned = story.checkpoint(session, story.start(session, newer, worker="w2"), b"y")
+    asked = body(first, priority=0, init_from=tuned, held_out=0.3)
+    told = problem(owner.post("/v1/jobs", json=asked), 422, "invalid")
+    assert told["details"]["seen"] > 0
+    session.execute(update(Dataset).where(Dataset.id == second).values(deleted_at=func.now()))
+    session.commit()
+    told = problem(owner.post("/v1/jobs", json=asked), 422, "invalid")
+    assert "is no longer known" in told["detail"]
+
+
 def test_a_job_begins_from_a_checkpoint_of_the_same_shape(owner: Person, session: Session) -> None:
     job = story.submit(owner)
     made = story.checkpoint(session, story.start(session, job), b"x")
@@ -65,6 +99,8 @@ def test_a_job_begins_from_a_checkpoint_of_the_same_shape(owner: Person, session
     frozen = {**body, "init_from": None, "config": {"resolution": 64, "freeze_discriminator": 2}}
     refused = problem(owner.post("/v1/jobs", json=frozen), 422, "invalid")
     assert "name a checkpoint to begin from" in refused["errors"][0]["what"]
+    kept = {**body, "config": {"resolution": 64, "freeze_discriminator": 2}}
+    assert "a generator alone" in problem(owner.post("/v1/jobs", json=kept), 422, "invalid")["detail"]
     # A generator's file holds no discriminator, so the decoders may differ.
     config = {"resolution": 64, "decoders": False}
     tuned = owner.post("/v1/jobs", json={**body, "config": config, "priority": 100})
@@ -73,3 +109,24 @@ def test_a_job_begins_from_a_checkpoint_of_the_same_shape(owner: Person, session
     session.commit()
     assert attempt is not None
     assert (str(attempt.job_id), submitted_with(session, attempt.job_id)) == (tuned.json()["id"], made)
+
+
+def test_train_begins_from_a_job_of_another_family_and_checks_that_before_it_uploads(
+    api: Api, owner: Person, session: Session, tmp_path: Path
+) -> None:
+    shape = {"family": "sagan", "resolution": 64, "attention_side": 16}
+    job = story.submit(owner, config=shape)
+    made = story.checkpoint(session, story.start(session, job), b"x")
+    for name, data in pngs(4).items():
+        (tmp_path / name).write_bytes(data)
+    key = owner.headers["Authorization"].removeprefix("Bearer ")
+    begin = ["train", str(tmp_path), "--url", str(api.url), "--key", key, "--init-from", job["id"]]
+    datasets = owner.get("/v1/datasets").json()
+    refused = CliRunner().invoke(app, [*begin, "--set", "attention_side=31"])
+    assert isinstance(refused.exception, InvalidRequest)
+    assert "attention_side: Input should be 16, 32 or 64" in refused.exception.message
+    assert owner.get("/v1/datasets").json() == datasets
+    done = CliRunner().invoke(app, [*begin, "--set", "attention_side=16", "--set", "batch=4"])
+    assert done.exit_code == 0, f"{done.output}{done.exception}"
+    tuned = owner.get("/v1/jobs").json()["items"][0]
+    assert (tuned["family"], tuned["init_from"], tuned["name"]) == ("sagan", str(made), tmp_path.name)

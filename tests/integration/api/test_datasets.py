@@ -160,7 +160,8 @@ def test_bad_uploads_say_why_and_leave_nothing(case: str, api: Api, owner: Perso
     if code == "archive_rejected":
         assert body["details"]["reason"]
     else:
-        assert f"{body['details']['usable']} usable pictures; at least 4" in body["detail"]
+        usable = body["details"]["usable"]
+        assert f"{usable} usable picture{'' if usable == 1 else 's'}; at least 4" in body["detail"]
         assert len(body["details"]["rejected"]) == REJECTED[case]
     assert (api.stored, api.scratch, session.query(Dataset).count()) == (stored, [], rows)
 
@@ -213,13 +214,16 @@ def test_file_names_are_only_names(api: Api, owner: Person) -> None:
     assert made.status_code == 201, made.text
     names = [image["name"] for image in owner.get(f"/v1/datasets/{made.json()['id']}/images").json()["items"]]
     assert all("\x1b" not in name and name.endswith(".png") for name in names)
-    assert all(key.startswith("datasets/") for key in api.stored)
+    assert all(key.startswith(("datasets/", "pictures/")) for key in api.stored)
 
 
-@pytest.mark.parametrize(("path", "name"), [("preview", "preview.jpg"), ("images/0/file", "00000.png")])
-def test_a_slow_store_holds_no_connection(path: str, name: str, api: Api, owner: Person) -> None:
+@pytest.mark.parametrize("path", ["preview", "images/0/file", "images/0/thumbnail"])
+def test_a_slow_store_holds_no_connection(path: str, api: Api, owner: Person) -> None:
     dataset_id = upload(owner, pngs(4)).json()["id"]
-    stored = api.folder / "store" / "datasets" / dataset_id / name
+    stored = api.folder / "store" / "datasets" / dataset_id / "preview.jpg"
+    if path != "preview":
+        sha256 = owner.get(f"/v1/datasets/{dataset_id}/images").json()["items"][0]["sha256"]
+        (stored,) = (api.folder / "store" / "pictures" / str(owner.tenant_id)).rglob(f"{sha256}-*")
     data = stored.read_bytes()
     stored.unlink()
     os.mkfifo(stored)  # Reading waits until somebody writes.
@@ -234,7 +238,13 @@ def test_a_slow_store_holds_no_connection(path: str, name: str, api: Api, owner:
                     time.sleep(0.01)
             finally:
                 slow.write(data)
-    assert answer.result().content == data
+    assert answer.result().status_code == 200
+    assert (answer.result().content == data) == (not path.endswith("thumbnail"))
+
+
+def own_files(api: Api, person: Person, dataset_id: str) -> list[str]:
+    """The dataset's preview, and all pictures of the person's tenant."""
+    return [key for key in api.stored if dataset_id in key or f"pictures/{person.tenant_id}/" in key]
 
 
 def test_delete_waits_for_live_jobs_and_leaves_no_file(api: Api, owner: Person) -> None:
@@ -243,9 +253,9 @@ def test_delete_waits_for_live_jobs_and_leaves_no_file(api: Api, owner: Person) 
     body = problem(owner.delete(f"/v1/datasets/{dataset_id}"), 409, "conflict")
     assert body["details"]["jobs"] == [job_id]
     owner.post(f"/v1/jobs/{job_id}/cancel")
-    assert any(dataset_id in key for key in api.stored)
+    assert len(own_files(api, owner, dataset_id)) == 1 + 4
     assert owner.delete(f"/v1/datasets/{dataset_id}").status_code == 204
-    assert not any(dataset_id in key for key in api.stored)
+    assert own_files(api, owner, dataset_id) == []
     for path in ("", "/images", "/images/0/file", "/preview"):
         problem(owner.get(f"/v1/datasets/{dataset_id}{path}"), 404, "not_found")
     problem(owner.delete(f"/v1/datasets/{dataset_id}"), 404, "not_found")

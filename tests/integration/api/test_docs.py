@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import json
 import re
 import shutil
 import subprocess
@@ -34,10 +35,10 @@ PAGE = Path(__file__).parents[3] / "docs" / "api.md"
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_run_with_curl(own_api: Make, tmp_path: Path) -> None:
+    """Without a worker, whose part the test takes; with a real training it is in tests/e2e/test_tutorial.py."""
     block = re.search(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert block is not None
-    commands = re.sub(r"^(URL|KEY)=.*\n", "", block[1], flags=re.MULTILINE)
-    submit, rest = commands.split("# 3. Watch")
+    submit, rest = block[1].split("# 3. Watch")
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "emoji-faces.zip").write_bytes(zipped(pngs(5)))
 
@@ -50,18 +51,25 @@ def test_the_run_with_curl(own_api: Make, tmp_path: Path) -> None:
         return done.stdout
 
     with own_api() as api, new_person(api) as person, db.sessions()() as session:
-        known = {"URL": str(api.url), "KEY": person.headers["Authorization"].removeprefix("Bearer ")}
-        job_id = bash(f"{submit}\necho $JOB", **known).strip()
+        key = person.headers["Authorization"].removeprefix("Bearer ")
+        (tmp_path / "slaegan-data").mkdir()
+        (tmp_path / "slaegan-data" / "client.json").write_text(json.dumps({"url": str(api.url), "key": key}))
+        job_id = bash(f"{submit}\necho $JOB").strip()
         assert (tmp_path / "preview.jpg").stat().st_size > 0
         attempt = story.start(session, {"id": job_id})
         made = story.checkpoint(session, attempt, b"weights", images_seen=8)
         story.evaluation(session, attempt, made, images_seen=8, fid=12.5)
         endings.finish(session, attempt)
         session.commit()
-        helpers = "".join(
-            line + "\n" for line in submit.splitlines() if line.startswith(("AUTH=", "field()"))
-        )
-        told = bash(f"{helpers}# 3. Watch{rest}", **known, JOB=job_id)
+        known = submit.split("# 1. Upload")[0]
+        told = bash(f"{known}# 3. Watch{rest}", JOB=job_id)
+        refused = f'{known}\ncurl -s --fail-with-body -H "$AUTH" $URL/v1/jobs/nonsense | field \'["id"]\''
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            bash(refused)
+        assert failed.value.stderr.startswith("One value is wrong: see errors.")
+        with pytest.raises(subprocess.CalledProcessError, match="status 1") as failed:
+            bash(f"{known}\ncurl -sf $URL/v1/jobs | field '[\"id\"]'")
+        assert failed.value.stderr.startswith("Refused: ")
     assert "event: succeeded" in told
     assert '"fid":12.5' in told
     assert told.endswith("generator.safetensors: OK\n")

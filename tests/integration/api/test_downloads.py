@@ -1,22 +1,30 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 
 from client.http import Client
 from client.results import download_results
-from core import storage
+from core import logbook, storage
 from core.jobs.tables import Checkpoint
+from core.settings import settings
 from tests.integration.api import story
 from tests.integration.api.conftest import problem
 from tests.picture_files import png
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy.orm import Session
 
     from tests.integration.api.conftest import Person
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
 # More than one of the store's chunks, so that a range may begin in a later one.
 DATA = bytes(i * i % 251 for i in range(1_500_000))
 SHA256 = hashlib.sha256(DATA).hexdigest()
+HUGE_BYTES = 3 * 1024**3
 ETAG = f'"{SHA256}"'
 
 
@@ -71,6 +80,21 @@ def test_samples_are_pictures(owner: Person, job: dict[str, Any]) -> None:
     assert (response.content, response.headers["content-type"]) == (png(), "image/png")
     assert response.headers["content-disposition"].startswith("inline; ")
     assert response.headers["etag"] == f'"{listed["sha256"]}"'
+
+
+def test_a_family_may_show_more_of_a_snapshot(owner: Person, session: Session) -> None:
+    job = story.submit(owner)
+    attempt = story.start(session, job)
+    for images_seen, kind in ((8, "attention"), (0, "attention"), (0, "grid"), (8, "grid")):
+        story.sample(session, attempt, png(), images_seen=images_seen, kind=kind)
+    path = f"/v1/jobs/{job['id']}/samples"
+    listed = owner.get(path).json()["items"]
+    told = [(item["images_seen"], item["kind"]) for item in listed]
+    assert told == [(0, "grid"), (0, "attention"), (8, "grid"), (8, "attention")]
+    assert owner.get(f"{path}?kind=attention").json()["items"] == [listed[1], listed[3]]
+    problem(owner.get(f"{path}?kind=Attention!"), 422, "invalid")
+    name = owner.get(f"/v1/samples/{listed[3]['id']}/file").headers["content-disposition"]
+    assert name.endswith(f'filename="{job["id"]}-000000008-attention.png"')
 
 
 def test_pictures_of_evaluations(owner: Person, session: Session, tmp_path: Path) -> None:
@@ -157,6 +181,72 @@ def test_a_file_that_the_store_lost_is_a_503(owner: Person, url: str, session: S
     checkpoint = session.get_one(Checkpoint, url.split("/")[3])
     storage.store().delete(checkpoint.storage_key)
     problem(owner.get(url), 503, "store_unavailable")
+
+
+def test_a_file_that_ends_early_breaks_the_connection_and_is_logged(
+    owner: Person, url: str, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = session.get_one(Checkpoint, url.split("/")[3])
+    checkpoint.size_bytes += 1_000_000  # as if the stored file had lost its end
+    session.commit()
+    log = logging.StreamHandler(io.StringIO())
+    log.setFormatter(logbook.TextLines())
+    monkeypatch.setattr(logging.getLogger("slaegan.api"), "handlers", [log])
+    with owner.stream("GET", url) as response:
+        assert (response.status_code, response.headers["content-length"]) == (200, str(len(DATA) + 1_000_000))
+        got = bytearray()
+        with pytest.raises(httpx.RemoteProtocolError):
+            got.extend(b"".join(response.iter_raw()))
+        request_id = response.headers["x-request-id"]
+    told = [line for line in log.stream.getvalue().splitlines() if "breaks off" in line]
+    assert len(told) == 1
+    for part in (checkpoint.storage_key, "ends 1000000 bytes early", f"request_id={request_id}"):
+        assert part in told[0]
+
+
+@pytest.fixture
+def huge(owner: Person, session: Session) -> tuple[str, Path]:
+    """A sparse state of 3 GiB with a mark near its end, and where it lies."""
+    attempt = story.start(session, story.submit(owner))
+    checkpoint = session.get_one(Checkpoint, story.checkpoint(session, attempt, b"begin"))
+    path = Path(urlsplit(settings().storage_url).path) / checkpoint.storage_key
+    with path.open("r+b") as file:
+        file.truncate(HUGE_BYTES)
+        file.seek(HUGE_BYTES - 3)
+        file.write(b"end")
+    checkpoint.size_bytes = HUGE_BYTES
+    session.commit()
+    return f"/v1/checkpoints/{checkpoint.id}/file", path
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+def test_curl_resumes_a_file_of_gigabytes(owner: Person, huge: tuple[str, Path], tmp_path: Path) -> None:
+    url, path = huge
+    target = tmp_path / "state"
+    curl = [
+        "curl", "--silent", "--show-error", "--fail", "--location",
+        "--header", f"Authorization: {owner.headers['Authorization']}",
+        "--output", str(target), "--dump-header", str(tmp_path / "head"), str(owner.base_url.join(url)),
+    ]  # fmt: skip
+    with subprocess.Popen([*curl, "--limit-rate", "4M"]) as first:
+        deadline = time.monotonic() + 20
+        while not (target.exists() and target.stat().st_size > 1_000_000):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        first.kill()
+    assert target.read_bytes()[:5] == b"begin"
+    assert target.stat().st_size < HUGE_BYTES // 2
+    # All that lies between would only cost time: it was fetched, so to say.
+    os.truncate(target, HUGE_BYTES - 5_000_000)
+    subprocess.run([*curl, "--continue-at", "-"], check=True, timeout=20)
+    head = (tmp_path / "head").read_text().lower()
+    assert f"content-range: bytes {HUGE_BYTES - 5_000_000}-{HUGE_BYTES - 1}/{HUGE_BYTES}" in head
+    assert target.stat().st_size == HUGE_BYTES
+    with target.open("rb") as file:
+        file.seek(HUGE_BYTES - 10)
+        assert file.read() == bytes(7) + b"end"
+    target.unlink()
+    path.unlink()
 
 
 def test_pictures_of_a_dataset_have_ranges_too(owner: Person) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import make_url, select, text
@@ -78,11 +79,29 @@ def test_an_unreachable_store_is_a_503(own_api: Make, tmp_path: Path) -> None:
         assert body["details"] == {"failing": ["store_unavailable"]}
 
 
+def test_what_nobody_foresaw_tells_nothing_of_itself(own_api: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("postgresql://someone:secret@database/slaegan")
+
+    with own_api() as api, new_person(api) as person:
+        with monkeypatch.context() as patched:
+            patched.setattr("core.jobs.queries.get", fail)
+            patched.setattr("core.jobs.queries.look", fail)
+            for path in ("", "/logs", "/events/stream"):
+                answer = person.get(f"/v1/jobs/{uuid4()}{path}")
+                body = problem(answer, 500, "internal")
+                assert (body["errors"], body["details"]) == ([], {})
+                for word in ("secret", "postgresql", "RuntimeError", "Traceback", ".py"):
+                    assert word not in answer.text
+        problem(person.get(f"/v1/jobs/{uuid4()}"), 404, "not_found")
+
+
 def test_a_database_that_refuses_the_rows_leaves_no_files(own_api: Make) -> None:
     with own_api() as api, new_person(api) as person:
         with db.sessions().begin() as session:
             session.execute(text("alter table dataset_images add check (position < 3)"))
-        problem(person.post("/v1/datasets", files=form(pngs(4))), 500, "internal")
+        body = problem(person.post("/v1/datasets", files=form(pngs(4))), 500, "internal")
+        assert "dataset_images" not in str(body)
         assert (api.stored, api.scratch, rows()) == ([], [], 0)
 
 

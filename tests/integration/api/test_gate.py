@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import event, func, update
 
-from api.main import MAX_HEAD_BYTES
-from core import db
+from api.connection import MAX_HEAD_BYTES
+from core import db, logbook
 from core.keys import ApiKey
 from tests.integration.api.conftest import CLIENT, new_person, problem
 from tests.picture_files import form, pngs
@@ -51,12 +52,30 @@ def test_keys_that_open_nothing(own_api: Make) -> None:
 
 
 @pytest.mark.parametrize("column", ["revoked_at", "expires_at"])
-def test_revoked_and_expired_keys_stop_at_once(column: str, own_api: Make) -> None:
-    with own_api() as api, new_person(api) as person:
+def test_revoked_and_expired_keys_stop_when_they_are_looked_up_again(column: str, own_api: Make) -> None:
+    with own_api(key_cache_s=0.3) as api, new_person(api) as person:
         assert person.get("/v1/jobs").status_code == 200
         with db.sessions().begin() as session:
             session.execute(update(ApiKey).values({column: func.now() - timedelta(seconds=1)}))
-        problem(person.get("/v1/jobs"), 401, "unauthenticated")
+        deadline = time.monotonic() + 5
+        while (answer := person.get("/v1/jobs")).status_code == 200:
+            assert time.monotonic() < deadline, "the key still opens"
+        problem(answer, 401, "unauthenticated")
+
+
+def test_a_key_is_looked_up_once_in_a_while(own_api: Make) -> None:
+    lookups = 0
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        nonlocal lookups
+        lookups += "FROM api_keys" in statement
+
+    with own_api(key_cache_s=60) as api, new_person(api) as person:
+        engine = db.sessions().kw["bind"]
+        event.listen(engine, "before_cursor_execute", note)
+        assert [person.get("/v1/jobs").status_code for _ in range(10)] == [200] * 10
+        event.remove(engine, "before_cursor_execute", note)
+    assert lookups == 1
 
 
 def test_each_key_has_its_rate(own_api: Make) -> None:
@@ -87,6 +106,38 @@ def test_who_fails_too_often_is_slowed_down_and_a_good_key_is_not(own_api: Make)
         assert {client.get("/healthz").status_code for _ in range(30)} == {200}, "probes are not limited"
 
 
+def test_far_too_many_guesses_are_not_even_looked_up(own_api: Make) -> None:
+    lookups = 0
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        nonlocal lookups
+        lookups += "FROM api_keys" in statement
+
+    with (
+        own_api(requests_per_minute=200, key_cache_s=60) as api,
+        new_person(api) as person,
+        new_person(api) as neighbour,
+        httpx.Client(base_url=api.url, **CLIENT) as client,
+    ):
+        assert person.get("/v1/models").status_code == 200
+        engine = db.sessions().kw["bind"]
+        event.listen(engine, "before_cursor_execute", note)
+        guesses = [
+            client.get("/v1/models", headers={"Authorization": f"Bearer slg_{i}"}).status_code
+            for i in range(19)
+        ]
+        assert guesses == [401] * 2 + [429] * 17
+        assert neighbour.get("/v1/models").status_code == 200, "a key is heard beside the guesses of others"
+        before = lookups
+        guesses = [
+            client.get("/v1/models", headers={"Authorization": f"Bearer slg_{i}"}).status_code
+            for i in range(9)
+        ]
+        event.remove(engine, "before_cursor_execute", note)
+        assert (set(guesses), before, lookups) == ({429}, 20, 21)
+        assert person.get("/v1/models").status_code == 200, "a key that is known goes on"
+
+
 def raw(api: Api) -> socket.socket:
     assert api.url.port is not None
     return socket.create_connection((api.url.host, api.url.port), timeout=10)
@@ -99,7 +150,7 @@ def answer(connection: socket.socket) -> tuple[int, bytes]:
     return int(data.split()[1]), data
 
 
-HEAD = "POST /v1/datasets HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=line\r\n"
+HEAD = "POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=line\r\n"
 
 
 @pytest.mark.parametrize("framing", [f"Content-Length: {100 * MIB}", "Transfer-Encoding: chunked"])
@@ -235,8 +286,21 @@ def test_headers_of_every_answer(own_api: Make) -> None:
 def test_a_head_that_is_too_long_is_refused(own_api: Make) -> None:
     with own_api() as api, raw(api) as connection:
         # Little more than is allowed: what the server had not read when it closed would reset the connection.
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * (MAX_HEAD_BYTES + 1_000))
+        connection.sendall(
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * (MAX_HEAD_BYTES + 1_000)
+        )
         assert answer(connection)[0] in {400, 431}
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_long_head_that_comes_at_once_is_refused(count: int, own_api: Make) -> None:
+    with own_api() as api, raw(api) as connection:
+        headers = b"".join(b"X: " + b"x" * (40_000 // count) + b"\r\n" for _ in range(count))
+        connection.sendall(
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + headers + b"\r\n"
+        )
+        status, data = answer(connection)
+        assert (status, b'"head_too_large"' in data) == (431, True)
 
 
 def test_the_log_has_one_line_a_request_that_nobody_can_forge(
@@ -246,7 +310,8 @@ def test_the_log_has_one_line_a_request_that_nobody_can_forge(
     with own_api() as api, new_person(api) as person:
         response = person.get("/v1/jobs/%0Astatus=200?secret=1")
     # The line is written behind the answer; by now the server has stopped.
-    [line] = [r.getMessage() for r in caplog.records if response.headers["x-request-id"] in r.getMessage()]
+    lines = map(logbook.TextLines().format, caplog.records)
+    [line] = [line for line in lines if response.headers["x-request-id"] in line]
     assert "\n" not in line
     assert "path=/v1/jobs/%0Astatus=200 status=422" in line
     assert "secret" not in line

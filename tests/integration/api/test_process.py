@@ -19,7 +19,7 @@ from tests.integration.api.conftest import CLIENT
 from tests.picture_files import form, pngs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 START_S = 60
@@ -27,7 +27,12 @@ START_S = 60
 
 @contextmanager
 def running(
-    folder: Path, *, database_url: str, broker_url: str, **values: object
+    folder: Path,
+    *,
+    database_url: str,
+    broker_url: str,
+    look: Callable[[str], None] = lambda _: None,
+    **values: object,
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -41,7 +46,10 @@ def running(
         "SLAEGAN_PORT": str(port),
         **{f"SLAEGAN_{name.upper()}": str(value) for name, value in values.items()},
     }
-    process = subprocess.Popen([sys.executable, "-P", "-m", "api.main"], cwd=folder, env=environment)
+    log = folder / "api.log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-P", "-m", "api.main"]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=output)
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + START_S
@@ -50,8 +58,9 @@ def running(
                 httpx.get(f"{url}/healthz", **CLIENT)
                 break
             except httpx.TransportError:
-                assert process.poll() is None, "the API ended"
-                assert time.monotonic() < deadline, "the API did not start"
+                assert process.poll() is None, f"the API ended: {log.read_text()}"
+                assert time.monotonic() < deadline, f"the API did not start: {log.read_text()}"
+                look(log.read_text())
                 time.sleep(0.05)
         yield process, url
     finally:
@@ -102,6 +111,30 @@ def test_clears_abandoned_uploads_also_later(tmp_path: Path, database_url: str, 
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert new.exists(), "its process may be about to lock it"
+
+
+def test_listens_beyond_loopback_only_once_there_is_a_live_key(
+    tmp_path: Path, database_url: str, broker_url: str
+) -> None:
+    key = ensure_local_key(database_url)
+    engine = make_engine(database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("update api_keys set expires_at = now() - interval '1 second'")
+    settings = {"database_url": database_url, "broker_url": broker_url, "host": "0.0.0.0"}  # noqa: S104  # the point
+    made: list[str] = []
+
+    def make_key(log: str) -> None:
+        """The log says what to do; nothing answers until that is done."""
+        if "python -m core.keys" in log and not made:
+            made.append(ensure_local_key(database_url))
+
+    with running(tmp_path, look=make_key, **settings) as (_, url):  # type: ignore[arg-type]  # URLs and a name
+        statuses = [
+            httpx.get(f"{url}/v1/jobs", headers={"Authorization": f"Bearer {token}"}, **CLIENT).status_code
+            for token in (key, *made)
+        ]
+        assert statuses == [401, 200]
+    engine.dispose()
 
 
 def test_is_alive_but_not_ready_without_its_servers(tmp_path: Path) -> None:

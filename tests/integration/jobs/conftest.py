@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.broker import celery_app
-from core.datasets.tables import Dataset, DatasetImage
+from core.datasets.tables import Dataset, DatasetImage, StoredPicture
 from core.db import make_engine, sessions
 from core.jobs import service
 from core.keys import Tenant
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.settings import settings
 from core.storage import store
 
@@ -50,18 +50,24 @@ def submit(db: Sessions, tenant_id: UUID) -> Callable[..., Job]:
             )
             session.add(dataset)
             session.flush()
+            hashes = [uuid4().hex * 2 for _ in range(4)]
             session.add_all(
-                DatasetImage(
-                    dataset_id=dataset.id,
-                    position=n,
-                    name=f"{n}.png",
-                    storage_key=f"datasets/{dataset.id}/{n}.png",
-                    sha256="0" * 64,
+                StoredPicture(
+                    tenant_id=tenant_id,
+                    sha256=sha256,
+                    storage_key=f"pictures/{sha256}.png",
                     width=64,
                     height=64,
                     size_bytes=1,
                 )
-                for n in range(4)
+                for sha256 in hashes
+            )
+            session.flush()
+            session.add_all(
+                DatasetImage(
+                    dataset_id=dataset.id, position=n, tenant_id=tenant_id, sha256=sha256, name=f"{n}.png"
+                )
+                for n, sha256 in enumerate(hashes)
             )
             config = SlaeganConfig(resolution=64)
             values = {"name": "a job", "priority": 0, "config": config, **arguments}

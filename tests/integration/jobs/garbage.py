@@ -13,15 +13,18 @@ import pytest
 from sqlalchemy import update
 
 from core.datasets.ingest import preview_key
-from core.datasets.tables import Dataset, DatasetImage
+from core.datasets.tables import Dataset, StoredPicture
+from core.db import sessions
 from core.errors import SlaeganError
 from core.evaluations.tables import Evaluation
 from core.garbage.collect import collect
+from core.garbage.names import FOLDERS
 from core.garbage.report import Bounds, Report
 from core.jobs import endings
 from core.jobs.tables import Checkpoint, Job, Sample
 from core.logs.tables import LogChunk
-from core.schemas.training import RetentionConfig, SlaeganConfig
+from core.schemas.judging import RetentionConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.settings import settings
 from core.storage import store
 from tests.integration.jobs.test_lease import claim
@@ -45,6 +48,7 @@ OLD, YOUNG = 2 * HOUR, 0
 def _folders(_worker_settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLAEGAN_DATA_DIR", str(tmp_path / "data"))
     settings.cache_clear()
+    sessions()  # Made now: threads that ask at once for the first time would make one each, and leave one open.
 
 
 @pytest.fixture
@@ -89,7 +93,7 @@ def age(key: str, age_s: float) -> None:
 
 
 def keys() -> set[str]:
-    return {key for folder in ("datasets", "jobs") for key in store().keys(folder)}
+    return {key for folder in FOLDERS for key in store().keys(folder)}
 
 
 def checkpoint(db: Sessions, attempt: Attempt, kind: str, seen: int, **values: Any) -> str:
@@ -129,7 +133,6 @@ class Things:
         file = {"sha256": "0" * 64, "size_bytes": 1}
         key = f"jobs/{self._attempt.job_id}/1/{kind}-{uuid4().hex}"
         with self._db.begin() as session:
-            dataset_id = session.get_one(Job, self._attempt.job_id).dataset_id
             row: Base
             match kind:
                 case "state" | "generator":
@@ -144,9 +147,12 @@ class Things:
                         images_seen=n, protocol={}, protocol_hash="h", picture_key=key, **job, **values
                     )
                 case "picture":
-                    key = f"datasets/{dataset_id}/{n:05d}.png"
-                    row = DatasetImage(
-                        dataset_id=dataset_id, position=n, name="n", storage_key=key, width=1, height=1, **file
+                    # No dataset holds it; an upload brought it just now.
+                    sha256 = uuid4().hex * 2
+                    key = f"pictures/{self._attempt.tenant_id}/{sha256[:2]}/{sha256}.png"
+                    row = StoredPicture(
+                        tenant_id=self._attempt.tenant_id, sha256=sha256, storage_key=key, width=1, height=1,
+                        size_bytes=1,
                     )  # fmt: skip
                 case _:
                     row = Dataset(

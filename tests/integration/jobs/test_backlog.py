@@ -12,8 +12,9 @@ from core.evaluations.tables import Evaluation
 from core.jobs import endings
 from core.jobs.tables import JobEvent
 from core.metrics.protocol import planned_protocol
+from core.schemas.judging import EvaluationConfig, RetentionConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.schemas.ticks import SnapshotTick
-from core.schemas.training import EvaluationConfig, RetentionConfig, SlaeganConfig
 from core.storage import store
 from tests.integration.jobs.test_lease import claim, claim_evaluation, snapshot, status, story
 from tests.integration.jobs.test_retention import ages

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import select
 
-from core.db import sessions
+from core.db import migrate, sessions, take_back
 from core.errors import DataFailed, LeaseLost, StoreUnavailable
 from core.jobs import endings, records
 from core.jobs.claim import claim as claim_job
-from core.jobs.tables import Checkpoint, Job, LogLine
+from core.jobs.tables import Checkpoint, Job, LogLine, Sample
 from core.metrics.protocol import planned_protocol
-from core.schemas.ticks import PreparingTick, ProgressTick, StateTick, Tick
-from core.schemas.training import EvaluationConfig, SlaeganConfig
+from core.schemas.judging import EvaluationConfig
+from core.schemas.slaegan import SlaeganConfig
+from core.schemas.ticks import PreparingTick, ProgressTick, SnapshotTick, StateTick, Tick
+from core.settings import settings
 from core.storage import store
 from worker import training
 from worker.effects import TrainingEffects
@@ -68,6 +71,27 @@ def test_the_preparation_of_pictures_is_told_in_the_log(
     effects.carry_out([PreparingTick(done=3, total=4), PreparingTick(done=4, total=4)], ["a line of its own"])
     told = ["3 of 4 pictures are prepared", "4 of 4 pictures are prepared", "a line of its own"]
     assert lines(db) == told
+
+
+@pytest.mark.usefixtures("_worker_settings")
+def test_a_snapshots_pictures_are_kept_by_their_kinds(db: Sessions, attempt: Attempt, tmp_path: Path) -> None:
+    files = {"generator": "g.safetensors", "grid": "g.png", "attention": "a.png"}
+    for kind, name in files.items():
+        (tmp_path / name).write_bytes(kind.encode())
+    tick = SnapshotTick(images_seen=8, generator="g.safetensors", grid="g.png", extras={"attention": "a.png"})
+    effects_of(attempt, tmp_path).carry_out([tick], [])
+    with db() as session:
+        rows = {row.kind: row for row in session.scalars(select(Sample))}
+        for kind in ("grid", "attention"):
+            row = rows.pop(kind)
+            assert (row.images_seen, row.sha256) == (8, hashlib.sha256(kind.encode()).hexdigest())
+            assert row.storage_key in stored(attempt)
+    assert rows == {}
+    assert not any((tmp_path / name).exists() for name in files.values())
+    take_back(settings().database_url, revision="0015")
+    migrate(settings().database_url)
+    with db() as session:
+        assert session.scalars(select(Sample.kind)).all() == ["grid"], "before, there were grids alone"
 
 
 @pytest.mark.usefixtures("_worker_settings")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from core.db import sessions
+from core.db import migrate, sessions, take_back
 from core.errors import LeaseLost
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
 from core.jobs import records
+from core.jobs.tables import Job
 from core.schemas.ticks import MetricsTick, WarningTick
 from core.settings import settings
 from core.storage import store
@@ -23,10 +24,10 @@ from worker.evaluating import _post
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from uuid import UUID
 
     from core.evaluations.service import Claim
     from core.jobs.lease import Attempt
-    from core.jobs.tables import Job
     from tests.integration.jobs.conftest import Sessions
 
 pytestmark = pytest.mark.usefixtures("_worker_settings")
@@ -114,3 +115,70 @@ def test_a_training_that_goes_back_takes_pictures_along(
         warning = WarningTick(code="non_finite", message="it went back", images_seen=4)
         assert key in records.record_warning(session, attempt, warning)
         assert session.scalars(select(Evaluation)).all() == []
+
+
+def shown(db: Sessions) -> tuple[UUID | None, UUID | None, str | None]:
+    with db() as session:
+        job = session.scalars(select(Job)).one()
+        return job.latest_evaluation_id, job.best_evaluation_id, job.best_reason
+
+
+def test_the_job_names_its_latest_and_best_until_it_goes_back(
+    db: Sessions, attempt: Attempt, held: Claim
+) -> None:
+    def evaluate(claimed: Claim, kid: float) -> UUID:
+        with db.begin() as session:
+            evaluations.post(session, claimed, METRICS | {"kid": kid, "kid_sd": 0.001})
+        return claimed.evaluation_id
+
+    assert shown(db) == (None, None, None)
+    first = evaluate(held, 0.1)
+    assert shown(db) == (first, first, "KID 0.1: no other snapshot has one yet.")
+    snapshot(db, attempt, 16)
+    second = evaluate(claim_evaluation(db), 0.3)
+    assert shown(db) == (second, first, "KID 0.1 is the lowest.")
+    with db.begin() as session:
+        records.record_warning(
+            session, attempt, WarningTick(code="non_finite", message="back", images_seen=8)
+        )
+    assert shown(db) == (first, first, "KID 0.1: no other snapshot has one yet.")
+
+
+def test_a_migration_finds_the_latest_and_best_of_old_jobs(
+    db: Sessions, attempt: Attempt, held: Claim
+) -> None:
+    with db.begin() as session:
+        evaluations.post(session, held, METRICS)
+    snapshot(db, attempt, 16)
+    with db.begin() as session:
+        evaluations.post(session, claim_evaluation(db), METRICS | {"kid": 0.4})
+    before = shown(db)
+    assert before[0] != before[1]
+    take_back(settings().database_url, revision="0014")
+    migrate(settings().database_url)
+    assert shown(db) == before
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_a_migration_chooses_the_best_of_jobs_that_are_over_by_the_whole_rule(
+    db: Sessions, attempt: Attempt, held: Claim, best: int
+) -> None:
+    """The lowest KID is the last one's; but recall decides within its spread, and copies are passed over."""
+    points = [
+        {"kid": 0.105, "kid_sd": 0.01, "recall": 0.6, "copy_rate": 0.9 if best == 1 else 0.0},
+        {"kid": 0.105, "kid_sd": 0.01, "recall": 0.5, "copy_rate": 0.0},
+        {"kid": 0.1, "kid_sd": 0.001 if best == 2 else 0.01, "recall": 0.1, "copy_rate": 0.0},
+    ]
+    ids = []
+    for number, point in enumerate(points):
+        if number:
+            snapshot(db, attempt, 8 * (number + 1))
+        claimed = claim_evaluation(db) if number else held
+        ids.append(claimed.evaluation_id)
+        with db.begin() as session:
+            evaluations.post(session, claimed, METRICS | point)
+    before = shown(db)
+    assert before[:2] == (ids[2], ids[best])
+    take_back(settings().database_url, revision="0014")
+    migrate(settings().database_url)
+    assert shown(db)[:2] == before[:2]

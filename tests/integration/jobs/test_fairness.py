@@ -15,7 +15,7 @@ from core.jobs import endings, lease, service, workers
 from core.jobs.claim import claim
 from core.jobs.tables import Job, Worker
 from core.keys import Tenant
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import boto3
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -23,7 +22,7 @@ from core.logs.tables import LogChunk
 from core.settings import settings
 from core.storage import store
 from core.tables import Base
-from tests.integration.test_storage import AWS, s3_endpoint
+from tests.s3 import Bucket, s3_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,12 +64,9 @@ def test_every_column_with_a_key_is_known() -> None:
 @pytest.fixture(params=["file", "s3"])
 def any_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "s3":
-        endpoint = request.getfixturevalue("s3_endpoint")
-        for name, value in (AWS | {"AWS_ENDPOINT": endpoint}).items():
+        bucket = Bucket(request.getfixturevalue("s3_endpoint"))
+        for name, value in (bucket.environment | {"STORAGE_URL": bucket.url}).items():
             monkeypatch.setenv(name, value)
-        bucket = uuid4().hex
-        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
-        monkeypatch.setenv("STORAGE_URL", f"s3://{bucket}/prefix")
         monkeypatch.setenv("SLAEGAN_LEASE_S", "0")
         settings.cache_clear()
         store.cache_clear()

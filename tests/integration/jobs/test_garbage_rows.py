@@ -11,17 +11,21 @@ from uuid import UUID, uuid4
 
 import redis
 from celery.beat import Scheduler
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
+from core.audit.tables import AuditEntry
 from core.broker import celery_app
+from core.datasets import service as datasets
 from core.datasets.ingest import preview_key
 from core.datasets.scratch import scratch_folder
-from core.datasets.tables import Dataset, DatasetImage
+from core.datasets.tables import Dataset, StoredPicture
 from core.jobs import records, requests, service
 from core.jobs.tables import Checkpoint, Job, LogLine, Worker
 from core.logs.reading import read_lines
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.settings import settings
+from core.uploads import files
+from core.uploads.tables import Upload
 from worker.tasks import collect_garbage
 
 if TYPE_CHECKING:
@@ -60,6 +64,17 @@ def test_what_a_killed_put_left(tmp_path: Path) -> None:
     os.utime(incoming / ".half.1", (0, 0))
     only("unfinished files", count=1, size_bytes=3)
     assert [path.name for path in incoming.iterdir()] == [".half.2"]
+
+
+def test_old_entries_of_the_audit_trail(db: Sessions) -> None:
+    with db.begin() as session:
+        for days in (0, 100, 366, 400, 500):
+            at = func.clock_timestamp() - timedelta(days=days)
+            session.add(AuditEntry(actor="operator", action=f"{days} days ago", created_at=at))
+    assert run(limit=2).more, "there is one more"
+    only("old entries of the audit trail", count=1)
+    with db() as session:
+        assert set(session.scalars(select(AuditEntry.action))) == {"0 days ago", "100 days ago"}
 
 
 def test_states_of_jobs_that_are_over(db: Sessions, attempt: Attempt, submit: Callable[..., Job]) -> None:
@@ -155,18 +170,37 @@ def test_rows_of_deleted_datasets(db: Sessions, attempt: Attempt, tenant_id: UUI
         assert set(session.scalars(select(Dataset.id))) == {used, fresh}
 
 
-def test_a_crash_after_a_dataset_was_deleted_leaves_no_files(db: Sessions, attempt: Attempt) -> None:
-    naming = Things(db, attempt)
-    kept = put(naming.name("state"))
-    put(naming.name("picture"))
+def test_the_number_of_a_deleted_version_is_not_free_while_its_series_goes_on(
+    db: Sessions, tenant_id: UUID
+) -> None:
+    old = datetime.now(UTC) - timedelta(seconds=OLD)
+    series = {"tenant_id": tenant_id, "name": "", "image_count": 4, "size_bytes": 4, "content_hash": ""}
+    with db.begin() as session:
+        session.add(first := Dataset(id=uuid4(), **series))
+        session.flush()
+        session.add(
+            Dataset(series_id=first.id, parent_id=first.id, version=2, deleted_at=old, **series)
+        )  # fmt: skip
+    assert told(run()) == {}
+    with db.begin() as session:
+        session.execute(update(Dataset).values(deleted_at=old))
+    only("rows of deleted datasets", count=2)
+
+
+def test_a_crash_after_a_dataset_was_deleted_leaves_no_files(
+    db: Sessions, attempt: Attempt, tenant_id: UUID
+) -> None:
+    kept = put(Things(db, attempt).name("state"))
     with db.begin() as session:
         dataset_id = session.get_one(Job, attempt.job_id).dataset_id
         put(preview_key(dataset_id))
+        for key in session.scalars(select(StoredPicture.storage_key)):
+            put(key)
+    end(db, attempt, age_s=YOUNG)
     assert told(run()) == {}
     with db.begin() as session:
-        session.execute(delete(DatasetImage))
-        session.execute(update(Dataset).values(deleted_at=func.now()))
-    only("files without a row", count=2, size_bytes=2)
+        assert len(datasets.remove(session, tenant_id=tenant_id, dataset_id=dataset_id)) == 5
+    only("files without a row", count=5, size_bytes=5)
     assert keys() == {kept}
 
 
@@ -189,6 +223,33 @@ def test_rows_and_folders_of_lost_workers(db: Sessions, tmp_path: Path) -> None:
     assert told(run()) == there
     assert told(run()) == {}
     assert {path.name for path in scratch.iterdir()} == {"alive", "starting"}
+
+
+def test_uploads_that_have_expired_or_are_over(db: Sessions, attempt: Attempt, tenant_id: UUID) -> None:
+    files.home().mkdir(parents=True)
+    ids = {name: uuid4() for name in ("open", "expired", "finalised", "deleted")}
+    now, day = datetime.now(UTC), timedelta(days=1)
+    with db.begin() as session:
+        dataset_id = session.get_one(Job, attempt.job_id).dataset_id
+        for name in ("open", "expired", "finalised"):
+            session.add(
+                Upload(
+                    id=ids[name], tenant_id=tenant_id, filename="f", metadata_header="", length_bytes=3,
+                    received_bytes=3, dataset_id=dataset_id if name == "finalised" else None,
+                    expires_at=now - day if name == "expired" else now + day,
+                )
+            )  # fmt: skip
+    for upload_id in ids.values():
+        files.path_of(upload_id).write_bytes(b"123")
+    (files.home() / "somebody's").write_bytes(b"")
+    rows, over = "expired uploads", "files of uploads that are over"
+    assert told(run(dry_run=True)) == {rows: (1, 0), over: (2, 6)}
+    assert len(list(files.home().iterdir())) == 5
+    assert told(run()) == {rows: (1, 0), over: (3, 9)}
+    assert told(run()) == {}
+    assert {path.name for path in files.home().iterdir()} == {str(ids["open"]), "somebody's"}
+    with db() as session:
+        assert set(session.scalars(select(Upload.id))) == {ids["open"], ids["finalised"]}
 
 
 def test_abandoned_uploads_and_unused_caches(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -13,10 +14,10 @@ from sqlalchemy.exc import IntegrityError
 from core.errors import Conflict, LeaseLost, NotFound, OutOfMemory, TrainerCrashed
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
-from core.jobs import endings, lease, records, requests
+from core.jobs import endings, lease, records, requests, usage
 from core.jobs.claim import claim as claim_job
 from core.jobs.sweep import Hints, sweep
-from core.jobs.tables import Checkpoint, Job, JobEvent, LogLine, Loss, Worker
+from core.jobs.tables import Checkpoint, Job, JobAttempt, JobEvent, LogLine, Loss, Worker
 from core.schemas.ticks import WarningTick
 
 if TYPE_CHECKING:
@@ -339,3 +340,25 @@ def test_the_schema_refuses_states_that_cannot_be(
     submit()
     with pytest.raises(IntegrityError), db.begin() as session:
         session.execute(text("update jobs set " + change))  # noqa: S608  # the changes stand above
+
+
+def test_a_clock_that_was_set_back_blocks_no_ending(
+    db: Sessions, tenant_id: UUID, submit: Callable[..., Job]
+) -> None:
+    submit(), submit()
+    ended, lost = claim(db), claim(db, lease_s=-1)
+    with db.begin() as session:  # As if both had begun by a clock that was an hour ahead.
+        session.execute(text("update job_attempts set started_at = started_at + interval '1 h'"))
+        session.execute(text("update jobs set claimed_at = claimed_at + interval '1 h'"))
+    with db.begin() as session:
+        assert [a.device_s for a in usage.attempts(session, tenant_id=tenant_id, job_id=ended.job_id)] == [0]
+        endings.finish(session, ended)
+    run_sweep(db)
+    assert [status(db, job_id) for job_id in (ended.job_id, lost.job_id)] == ["succeeded", "queued"]
+    with db() as session:
+        held = session.execute(
+            select(JobAttempt.outcome, JobAttempt.ended_at - JobAttempt.started_at, Job.run_s)
+            .join(Job, Job.id == JobAttempt.job_id)
+            .order_by(JobAttempt.outcome)
+        ).all()
+        assert [tuple(row) for row in held] == [("finished", timedelta(), 0), ("lost", timedelta(), 0)]

@@ -15,7 +15,8 @@ from core.evaluations.tables import Evaluation
 from core.jobs import endings, lease, records, requests
 from core.jobs.claim import claim
 from core.jobs.tables import Checkpoint, Job, JobEvent, Loss
-from core.schemas.training import StoppingConfig
+from core.monitoring import state
+from core.schemas.judging import StoppingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,6 +189,51 @@ def test_a_retry_evaluates_what_the_end_of_the_run_before_skipped(one: One) -> N
         held = evaluations.claim(session, worker="m", lease_s=60)
     assert held is not None
     assert (held.run, held.images_seen, held.attempt) == (2, 8, 1)
+
+
+def test_what_is_evaluated_again_has_waited_since_the_retry_and_keeps_its_order(one: One) -> None:
+    attempt = one.begin()
+    for images_seen in (8, 16, 24):
+        one.leave(attempt, images_seen, evaluated=False)
+    one.ask("cancel")
+    one.end(endings.end_cancelled, attempt)
+    with one.db.begin() as session:
+        week = func.make_interval(0, 0, 1)
+        session.execute(update(Evaluation).values(created_at=Evaluation.created_at - week))
+        # The same snapshot under a newer protocol, by which the curve is read.
+        old = session.scalars(select(Evaluation).where(Evaluation.images_seen == 16)).one()
+        evaluations.plan(
+            session,
+            job_id=one.id,
+            run=1,
+            images_seen=16,
+            checkpoint_id=old.checkpoint_id,  # type: ignore[arg-type]
+            protocol={},
+            protocol_hash="newer",
+        )
+    one.ask("retry")
+    with one.db() as session:
+        lag = next(gauge for gauge in state.GAUGES if gauge.name == "slaegan_evaluation_lag_seconds")
+        assert 0 < state.read(session, lag, lease_s=60)[0][0] < 60
+        again = session.scalars(
+            select(Evaluation).where(Evaluation.status == "queued").order_by(Evaluation.created_at)
+        ).all()
+        assert [row.images_seen for row in again if row.protocol_hash == "p"] == [8, 24]
+        of_16 = session.scalars(
+            select(Evaluation.protocol_hash)
+            .where(Evaluation.images_seen == 16)
+            .order_by(Evaluation.created_at)
+        ).all()
+        assert of_16 == ["p", "newer"]
+
+
+def test_pictures_looked_up_on_demand_are_no_evaluation_lag(one: One) -> None:
+    attempt = one.begin()
+    one.leave(attempt, 8, evaluated=False)
+    with one.db.begin() as session:
+        session.execute(update(Evaluation).values(kind="backtracking"))
+        lag = next(gauge for gauge in state.GAUGES if gauge.name == "slaegan_evaluation_lag_seconds")
+        assert state.read(session, lag, lease_s=60)[0][0] == 0
 
 
 def test_a_fresh_retry_begins_at_zero_and_leaves_the_last_run_its_curve(one: One) -> None:

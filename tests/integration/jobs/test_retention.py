@@ -14,7 +14,8 @@ from core.garbage.names import nameless
 from core.jobs import endings, lease, records, requests, service
 from core.jobs.sweep import sweep
 from core.jobs.tables import Checkpoint, Job, JobEvent
-from core.schemas.training import RetentionConfig, SlaeganConfig, StoppingConfig
+from core.schemas.judging import RetentionConfig, StoppingConfig
+from core.schemas.slaegan import SlaeganConfig
 from tests.integration.jobs.test_lease import claim, claim_evaluation, snapshot
 
 if TYPE_CHECKING:

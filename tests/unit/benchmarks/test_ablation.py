@@ -88,7 +88,8 @@ def test_a_suite_goes_on_where_it_was_interrupted_and_after_a_failure(
     pictures = f"tiny={images_dir}"
     process = ablation.start(pictures)
     second = tmp_path / "work" / "stabilisers" / "tiny-cutout-0" / "spec.json"
-    wait_for(lambda: second.is_file() or process.poll() is not None, timeout_s=90)
+    page = tmp_path / "results.md"  # written when the first run's line is printed
+    wait_for(lambda: (second.is_file() and page.is_file()) or process.poll() is not None, timeout_s=90)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=20)  # at the end of stderr, which the run's process has too
@@ -121,8 +122,7 @@ def test_a_suite_goes_on_where_it_was_interrupted_and_after_a_failure(
         assert line["fid"] > 0
         assert np.isfinite([line["kid"], line["kid_sd"], line["lpips"]]).all()
         assert (line["torch"], line["threads"]) == (torch.__version__, torch.get_num_threads())
-    page = (tmp_path / "results.md").read_text()
-    assert f"| default | 1 | {first['images_seen']:,} | {1000 * first['kid']:.2f} ± ? |" in page
+    assert f"| default | 1 | {first['images_seen']:,} | {1000 * first['kid']:.2f} ± ? |" in page.read_text()
 
     monkeypatch.chdir(tmp_path)
     assert main([*ablation.options, "--pictures", pictures]) == 0

@@ -7,7 +7,7 @@ import pytest
 
 from client import connection
 from client.connection import Connection
-from core.errors import Unauthenticated
+from core.errors import InvalidRequest, Unauthenticated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,11 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_is_given_needs_nothing_else(data: Path) -> None:
     assert connection.find(url="http://far", key="k", data=data) == Connection("http://far", "k")
+
+
+def test_an_address_without_its_scheme_is_told() -> None:
+    with pytest.raises(InvalidRequest, match="write http:// before it"):
+        connection.find(url="localhost:8000", key="k", data=None)
 
 
 def test_the_pointer_leads_to_the_newest_stack(data: Path) -> None:

@@ -9,6 +9,7 @@ import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar
+from uuid import UUID
 
 import httpx
 import pytest
@@ -16,6 +17,8 @@ import pytest
 from client.http import Client
 from client.transfer import as_archive, download
 from core.errors import Conflict, InfrastructureError, InvalidRequest
+from core.schemas.families import FAMILIES
+from core.schemas.jobs import JobIn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +35,11 @@ class Handler(BaseHTTPRequestHandler):
     breaks: ClassVar[list[None]] = []
     body = BODY
     ranges: ClassVar[list[str | None]] = []
+    sent: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        self.sent.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.do_GET()
 
     def do_GET(self) -> None:
         match self.path:
@@ -77,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(**changes: object) -> Iterator[tuple[str, type[Handler]]]:
-    handler = type("Changed", (Handler,), {"breaks": [], "ranges": [], **changes})
+    handler = type("Changed", (Handler,), {"breaks": [], "ranges": [], "sent": [], **changes})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -167,3 +175,16 @@ def test_nothing_to_upload_is_told(tmp_path: Path) -> None:
         pass
     with pytest.raises(InvalidRequest, match="no file or folder"), as_archive(tmp_path / "absent"):
         pass
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_job_is_asked_for_by_its_family_and_else_by_what_is_set(family: str) -> None:
+    for chosen in ({}, {"resolution": 64}):
+        asked = JobIn(dataset_id=UUID(int=1), config=FAMILIES[family].model_validate(chosen))
+        with serving() as (url, handler), Client(url, "key") as client:
+            # It refuses every job; what counts is what it was sent.
+            with pytest.raises(Conflict):
+                client.create_job(asked)
+            [body] = handler.sent
+        assert JobIn.model_validate_json(body) == asked
+        assert json.loads(body)["config"] == chosen | {"family": family}

@@ -23,7 +23,7 @@ from core.weights import ALEXNET, CATALOGUE, INCEPTION_FILES, VGG16_FILE, VGG16_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core.schemas.training import Extractor
+    from core.schemas.judging import Extractor
 
 BODY = bytes(range(256)) * 4096
 NAME = INCEPTION_FILES[0]

@@ -4,11 +4,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from core.datasets.decoder import Decoder
 from core.settings import Settings, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+DECODING = Settings(database_url="unused://", broker_url="unused://", storage_url="unused://")
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +31,11 @@ def _service_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 def limits() -> Callable[..., Settings]:
     """The settings with other limits."""
     return lambda **values: settings().model_copy(update=values)
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decoder]:
+    """One process for a file of tests; `decoder.folder` is what it may read and write."""
+    folder = tmp_path_factory.mktemp("decoder")
+    with Decoder(folder, limits=DECODING) as made:
+        yield made

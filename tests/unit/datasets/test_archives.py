@@ -7,6 +7,7 @@ import lzma
 import stat
 import struct
 import tarfile
+import time
 import tracemalloc
 import zipfile
 from contextlib import contextmanager
@@ -346,3 +347,16 @@ def test_names_are_made_fit_to_store() -> None:
     assert sanitised("a\x00b\x1b[31m\udcff.png") == "a�b�[31m�.png"
     assert len(sanitised("x" * 1000 + ".png")) == 255
     assert sanitised("é.png") == "é.png"
+
+
+def test_endless_names_are_refused_before_they_are_composed(refused: Callable[..., dict[str, Any]]) -> None:
+    name = "a" + "\u0301\u0323" * 5_000
+    details = refused(zip_entry(name))
+    assert (details["reason"], len(details["entry"])) == ("unsafe_path", 255)
+
+
+def test_a_name_is_cut_before_it_is_composed() -> None:
+    assert sanitised("x" + "e\u0301" * 1_000) == "é" * 255
+    begun = time.process_time()
+    assert len(sanitised("\u0301\u0323" * 100_000)) == 255
+    assert time.process_time() - begun < 1

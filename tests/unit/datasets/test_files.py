@@ -82,7 +82,7 @@ def test_what_was_used_longest_ago_makes_room(
     store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     datasets = [stored(store, tmp_path) for _ in range(4)]
-    size_bytes = sum(size for _, _, size in datasets[0].images)
+    size_bytes = sum(image.size_bytes for image in datasets[0].images)
     monkeypatch.setenv("SLAEGAN_MAX_CACHE_BYTES", str(2 * size_bytes))
     settings.cache_clear()
     cache = tmp_path / "cache"

@@ -1,17 +1,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from core.datasets.ingest import Normalised, Upload, normalise_uploads, stored
+from core.datasets.ingest import Normalised, Upload, normalise_uploads
 from core.datasets.scratch import clear_abandoned, require_space, scratch_folder
 from core.errors import ArchiveRejected, DatasetUnusable, StoreFull, StoreUnavailable
 from core.settings import settings
-from core.storage import LocalStore, remove
 from tests.picture_files import encoded, png, pngs, tarred, zipped
 
 if TYPE_CHECKING:
@@ -21,20 +20,6 @@ if TYPE_CHECKING:
     from core.settings import Settings
 
 ID = UUID(int=1)
-
-
-class FillingStore(LocalStore):
-    """A store that is full after some puts."""
-
-    def __init__(self, root: Path, *, puts: int) -> None:
-        super().__init__(root, reserve_bytes=0)
-        self._puts = puts
-
-    def put(self, key: str, source: Path) -> None:
-        self._puts -= 1
-        if self._puts < 0:
-            raise StoreFull("The store is full.")
-        super().put(key, source)
 
 
 def normalised(files: dict[str, bytes], *, folder: Path, limits: Settings | None = None) -> Normalised:
@@ -132,37 +117,6 @@ def test_the_list_of_rejections_stays_short(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("core.datasets.ingest.MAX_LISTED_REJECTIONS", 3)
     result = normalised(pngs(4) | {f"{i}.txt": b"x" for i in range(9)}, folder=tmp_path)
     assert [rejection.name for rejection in result.rejected] == ["0.txt", "1.txt", "2.txt", "6 more"]
-
-
-def test_stored_pictures_are_what_was_normalised(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store", reserve_bytes=0)
-    result = normalised(pngs(5), folder=tmp_path)
-    with stored(result, dataset_id=ID, folder=tmp_path, store=store) as keys:
-        assert keys == [f"datasets/{ID}/{i:05d}.png" for i in range(5)]
-    for key, picture in zip(keys, result.pictures, strict=True):
-        assert b"".join(store.read(key)) == picture.path.read_bytes()
-    remove([*keys, f"datasets/{ID}/preview.jpg"], store=store)
-    assert list(store.keys(".")) == []
-
-
-@pytest.mark.parametrize("puts", [0, 3, 9])
-def test_a_store_that_fills_up_keeps_nothing_of_it(puts: int, tmp_path: Path) -> None:
-    store = FillingStore(tmp_path / "store", puts=puts)
-    kept = tmp_path / "kept.bin"
-    kept.write_bytes(b"kept")
-    LocalStore(tmp_path / "store", reserve_bytes=0).put("datasets/other/00000.png", kept)
-    result = normalised(pngs(9), folder=tmp_path)
-    with pytest.raises(StoreFull), stored(result, dataset_id=uuid4(), folder=tmp_path, store=store):
-        pytest.fail("the block must not run")
-    assert list(store.keys(".")) == ["datasets/other/00000.png"]
-
-
-def test_what_fails_after_the_store_takes_the_files_out_again(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store", reserve_bytes=0)
-    result = normalised(pngs(4), folder=tmp_path)
-    with pytest.raises(ZeroDivisionError), stored(result, dataset_id=ID, folder=tmp_path, store=store):
-        raise ZeroDivisionError
-    assert list(store.keys(".")) == []
 
 
 def _fail_in(folder: Path) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from core.datasets.decoder import Decoder
     from core.settings import Settings
 
 SIZE = (40, 36)
@@ -24,11 +25,14 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 @pytest.fixture
-def run(tmp_path: Path, limits: Callable[..., Settings]) -> Callable[..., Picture | Rejection]:
+def run(decoder: Decoder, limits: Callable[..., Settings]) -> Callable[..., Picture | Rejection]:
     def normalise_bytes(data: bytes, **values: Any) -> Picture | Rejection:
-        source = tmp_path / "source"
+        source = decoder.folder / "source"
         source.write_bytes(data)
-        return normalise(Found("name.png", source), target=tmp_path / "target.png", limits=limits(**values))
+        found = Found("name.png", source)
+        return normalise(
+            found, target=decoder.folder / "target.png", decoder=decoder, limits=limits(**values)
+        )
 
     return normalise_bytes
 
@@ -204,6 +208,14 @@ def test_too_many_pixels_are_refused_by_the_header(rejected: Callable[..., Rejec
     assert rejected(png(size=(50, 50)), max_picture_pixels=2_499).code == "too_many_pixels"
 
 
+def test_what_is_above_the_limit_of_pillow_is_told_in_our_words(rejected: Callable[..., Rejection]) -> None:
+    plain = png()
+    size = b"IHDR" + struct.pack(">II", 20_000, 20_000) + plain[24:29]
+    told = rejected(plain[:12] + size + struct.pack(">I", zlib.crc32(size)) + plain[33:])
+    assert told.code == "too_many_pixels"
+    assert told.reason == "The picture has 400000000 pixels; 64000000 are allowed."
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_truncated_files_are_refused(kind: str, rejected: Callable[..., Rejection]) -> None:
     noise = Image.effect_noise((128, 128), 90).convert("RGB")
@@ -249,3 +261,17 @@ def test_contact_sheet_shows_pictures_in_order(tmp_path: Path) -> None:
         assert sheet.size == (8 * 128, 2 * 128)
         for at, expected in (((64, 64), RED), ((3 * 128 + 64, 64), RED), ((64, 192), BLUE), ((2, 64), WHITE)):
             assert near(sheet, at, expected, within=12), at
+
+
+def test_where_a_photograph_was_taken_is_gone(run: Callable[..., Picture | Rejection]) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 29.0), 3: "E", 4: (2.0, 17.0, 40.0)})
+    photo = encoded(two_tone(RED, BLUE), "JPEG", exif=exif)
+    with Image.open(io.BytesIO(photo)) as image:
+        assert image.getexif().get_ifd(0x8825)[2] == (48.0, 51.0, 29.0), "the test's own file has no place"
+    picture = run(photo)
+    assert isinstance(picture, Picture)
+    with Image.open(picture.path) as image:
+        assert (dict(image.getexif()), image.info) == ({}, {})
+    chunks = {kind for kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt") if kind in picture.path.read_bytes()}
+    assert not chunks

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.jobs.alarms import alarms
-from core.schemas.training import AlarmConfig
+from core.schemas.judging import AlarmConfig
 
 RULES = AlarmConfig(collapse_evaluations=2)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from core.jobs.stopping import reason_to_stop
-from core.schemas.training import StoppingConfig
+from core.schemas.judging import StoppingConfig
 
 RULES = StoppingConfig(plateau_evaluations=3, plateau_gain=0.1, collapse_share=0.5, collapse_evaluations=2)
 

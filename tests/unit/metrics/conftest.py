@@ -10,10 +10,12 @@ from PIL import Image
 from core.metrics.evaluate import evaluate
 from core.metrics.protocol import planned_protocol
 from core.models.slaegan import Generator
+from core.schemas.judging import EvaluationConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.schemas.ticks import EvaluationSpec, MetricsTick
-from core.schemas.training import EvaluationConfig, SlaeganConfig
+from core.training.deployed import DeployedGenerator
 from core.training.metadata import MetadataBank
-from core.training.snapshot import DeployedGenerator, write_generator
+from core.training.snapshot import write_generator
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,8 @@ from core.metrics.extractors import extract, extract_with_logits, load_extractor
 from core.metrics.fid import fid, kid
 from core.metrics.inception_score import inception_score
 from core.metrics.protocol import MetricProtocol, planned_protocol
-from core.schemas.training import EvaluationConfig, Extractor, SlaeganConfig
+from core.schemas.judging import EvaluationConfig, Extractor
+from core.schemas.slaegan import SlaeganConfig
 from core.weights import CATALOGUE
 
 if TYPE_CHECKING:

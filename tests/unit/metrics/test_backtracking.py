@@ -8,12 +8,13 @@ import torch
 from core.errors import NonFinite
 from core.metrics.backtracking import backtrack
 from core.training.perceptual import Lpips
-from core.training.snapshot import DeployedGenerator, load_generator
+from core.training.snapshot import load_generator
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from core.schemas.ticks import EvaluationSpec
+    from core.training.deployed import DeployedGenerator
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from core.metrics.networks import register
 from core.metrics.protocol import MetricProtocol, planned_protocol
 from core.models.alexnet import alexnet_features
 from core.models.vgg import IMAGENET_DEVIATION, IMAGENET_MEAN, vgg16_features
-from core.schemas.training import EvaluationConfig, SlaeganConfig
+from core.schemas.judging import EvaluationConfig
+from core.schemas.slaegan import SlaeganConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,9 @@ from core.metrics.features import Features
 from core.metrics.measure import measure
 from core.metrics.protocol import planned_protocol
 from core.metrics.real import RealPictures, load_real
+from core.schemas.judging import AlarmConfig, EvaluationConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.schemas.ticks import EvaluationSpec
-from core.schemas.training import AlarmConfig, EvaluationConfig, SlaeganConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from core.errors import ConfigurationFailed, InvalidRequest
 from core.files import sha256_of
 from core.metrics.protocol import MetricProtocol, differing_fields, planned_protocol, resolve
-from core.schemas.training import EvaluationConfig, SlaeganConfig
+from core.schemas.judging import EvaluationConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.weights import INCEPTION_SHA256, VGG16_SHA256
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def test_facts_of_the_job_change_the_hash() -> None:
 def test_latents_without_metadata_are_plain() -> None:
     without = SlaeganConfig(metadata=False, evaluation=config().evaluation)
     assert planned_protocol(without, image_count=143).latents == "plain"
-    with pytest.raises(ValidationError, match="metadata is off"):
+    with pytest.raises(ValidationError, match="this training has none"):
         SlaeganConfig(metadata=False, evaluation=EvaluationConfig(latents="bank"))
 
 

@@ -12,7 +12,8 @@ from core.metrics.extractors import extract, load_extractor
 from core.metrics.protocol import planned_protocol
 from core.models.dinov2 import dinov2
 from core.models.vgg import IMAGENET_DEVIATION, IMAGENET_MEAN
-from core.schemas.training import EvaluationConfig, SlaeganConfig
+from core.schemas.judging import EvaluationConfig
+from core.schemas.slaegan import SlaeganConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

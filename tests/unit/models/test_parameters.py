@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.models.slaegan import Discriminator, Generator
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 
 if TYPE_CHECKING:
     from torch import nn

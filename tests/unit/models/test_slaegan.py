@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core.models.slaegan import LATENT, METADATA, Discriminator, Generator, crop_quadrant, excitation_pairs
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 
 
 def tiny(**changes: object) -> SlaeganConfig:

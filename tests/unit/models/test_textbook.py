@@ -9,7 +9,8 @@ import torch
 
 from benchmarks import textbook
 from core.models.slaegan import LATENT, METADATA, Discriminator, Generator, small_side
-from core.schemas.training import RESOLUTIONS, SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
+from core.schemas.training import RESOLUTIONS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

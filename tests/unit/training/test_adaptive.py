@@ -6,13 +6,12 @@ import torch
 from core.training.adaptive import INTERVAL, AdaptiveProbability, overfitting
 from core.training.augment import Augmentation, augment
 
-CPU = torch.device("cpu")
 SURE, FOOLED = torch.full((8, 50), 3.0), torch.full((8, 50), -0.1)
 
 
 def adaptive(*, target: float = 0.6, images: int = 320, batch: int = 8) -> AdaptiveProbability:
     """With these numbers p moves by 4 * 8 / 320 = 0.1."""
-    return AdaptiveProbability(target, images=images, batch=batch, device=CPU)
+    return AdaptiveProbability(target, images=images, batch=batch)
 
 
 def watch(it: AdaptiveProbability, *batches: torch.Tensor) -> float:
@@ -62,10 +61,9 @@ def test_a_state_between_two_moves_goes_on() -> None:
     whole, first, second = adaptive(), adaptive(), adaptive()
     watch(whole, *[SURE] * 4, SURE, SURE, FOOLED, SURE)
     watch(first, *[SURE] * 4, SURE, SURE)
-    for name, tensor in second.state().items():
-        tensor.copy_(first.state()[name])
+    second.load_state_dict(first.state_dict())
     watch(second, FOOLED, SURE)
-    assert all(torch.equal(tensor, second.state()[name]) for name, tensor in whole.state().items())
+    assert all(torch.equal(tensor, second.state_dict()[name]) for name, tensor in whole.state_dict().items())
 
 
 @pytest.mark.parametrize("kind", ["color", "translation", "cutout"])

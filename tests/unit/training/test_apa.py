@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.training.apa import deceive
-from core.training.slaegan import Slaegan, build_networks
+from core.training.families import build_networks
+from core.training.family import Setting
+from core.training.slaegan import Slaegan
 
 CPU = torch.device("cpu")
 
@@ -42,7 +44,9 @@ def test_d_is_shown_the_generated_pictures_of_the_iteration(p: float) -> None:
         apa_target=0.6,
     )
     networks = build_networks(config, device=CPU)
-    family = Slaegan(config, networks=networks, bank=None, perceptual=None, dtype=torch.float32, device=CPU)
+    family = Slaegan(
+        config, networks=networks, setting=Setting(dtype=torch.float32, device=CPU, micro_batch=config.batch)
+    )
     assert family._switches.apa is not None
     family._switches.apa.probability.fill_(p)
     family.begin(torch.full((4, 3, 64, 64), 255, dtype=torch.uint8), rows_N=torch.arange(4))

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pickle
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from core.errors import ConfigurationFailed, DataFailed
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.training.checkpoint import check_same_run, load_state, save_state
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CPU = torch.device("cpu")
 
@@ -50,6 +49,24 @@ def test_one_flipped_bit_is_told(saved: Path, place: int) -> None:
 def test_a_missing_state_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataFailed, match="cannot be read"):
         load_state(tmp_path / "nothing.pt", device=CPU)
+
+
+def test_a_state_that_would_run_something_is_refused(tmp_path: Path) -> None:
+    """Of one with a right hash, too: whoever writes to the store can make that."""
+    ran = tmp_path / "ran"
+    state = tmp_path / "state.pt"
+    save_state(state, {"weight": Touches(ran)})
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        load_state(state, device=CPU)
+    assert not ran.exists()
+
+
+class Touches:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
 
 
 def state_of(config: SlaeganConfig) -> dict[str, object]:

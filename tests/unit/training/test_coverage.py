@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from core.models.slaegan import LATENT, Discriminator, Generator
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.training.coverage import choose, features, match, pull
 from core.training.latents import Latents, draw_latents
 from core.training.perceptual import Lpips

@@ -71,6 +71,15 @@ def test_means_are_over_good_iterations() -> None:
     assert bench.guard.means() == {}
 
 
+def test_a_loss_of_some_iterations_is_a_mean_over_those() -> None:
+    guard = Bench().guard
+    for iteration in range(4):
+        guard.remember()
+        lazy = {"lazy": torch.tensor(8.0)} if iteration % 2 == 0 else {}
+        guard.finish({"loss": torch.tensor(float(iteration))} | lazy)
+    assert guard.means() == {"loss": 1.5, "lazy": 8.0}
+
+
 def test_twenty_in_a_row_end_the_training() -> None:
     bench = Bench()
     for _ in range(19):
@@ -93,3 +102,24 @@ def test_counts_and_sums_outlive_a_checkpoint() -> None:
     losses = [bench.iterate(1.0) for _ in range(3)]
     other.guard.load(bench.guard.state())
     assert other.guard.means()["loss"] == pytest.approx(sum(losses) / 3)
+
+
+@pytest.mark.parametrize("bad", [None, 0, 1])
+def test_scaled_gradients_may_step_an_optimiser_twice_an_iteration(bad: int | None) -> None:
+    """As float16 has them on CUDA, where a discriminator steps several times to one of the generator."""
+    weight = nn.Parameter(torch.ones(3))
+    optimiser = torch.optim.Adam([weight], lr=0.1, fused=True)
+    scaling = scaler(torch.float16, device=CPU)
+    guard = Guard({}, scaler=scaling, device=CPU)
+    first = scaling.get_scale()
+    guard.remember()
+    for step in range(2):
+        optimiser.zero_grad()
+        loss = (weight * torch.arange(1.0, 4.0)).sum() * (float("inf") if step == bad else 1.0)
+        scaling.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's stub
+        guard.step(optimiser, losses={"loss": torch.zeros(())})
+    guard.finish({"loss": torch.zeros(())})
+    steps_taken = {None: 2, 0: 0, 1: 1}[bad]
+    torch.testing.assert_close(weight.detach(), torch.full((3,), 1 - 0.1 * steps_taken), atol=1e-4, rtol=0)
+    assert guard.healthy() == (bad is None)
+    assert (scaling.get_scale() < first) == (bad is not None)

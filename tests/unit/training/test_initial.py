@@ -11,8 +11,8 @@ from core.errors import ConfigurationFailed, DataFailed
 from core.models.slaegan import Discriminator, Generator
 from core.schemas.ticks import FactsTick, SnapshotTick, StateTick
 from core.training.checkpoint import load_state
+from core.training.families import build_networks
 from core.training.initial import initialise
-from core.training.slaegan import build_networks
 from core.training.snapshot import load_generator
 from tests.unit.training.conftest import collect
 from tests.unit.training.test_trainer import of
@@ -121,3 +121,12 @@ def test_frozen_parts_of_the_discriminator_do_not_learn(
         generator = Generator(spec.config)
     for name, _ in generator.named_parameters():
         assert not torch.equal(before["generator"][name], after["generator"][name]), name
+
+
+def test_what_is_frozen_must_be_in_the_checkpoint(source: tuple[TrainingSpec, Path, Path]) -> None:
+    spec, state, generator = source
+    config = spec.config.model_copy(update={"freeze_discriminator": 1})
+    networks = build_networks(config, device=CPU)
+    assert initialise(networks, state, config=config)["kind"] == "state"
+    with pytest.raises(ConfigurationFailed, match="a generator alone"):
+        initialise(networks, generator, config=config)

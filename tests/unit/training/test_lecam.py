@@ -5,7 +5,6 @@ import torch
 
 from core.training.lecam import LeCam, squared_distance
 
-CPU = torch.device("cpu")
 REAL = torch.tensor([[1.0, 2.0], [3.0, -2.0]])  # mean 1
 FAKE = torch.tensor([[-1.0, -3.0], [0.0, 2.0]])  # mean -0.5
 
@@ -20,7 +19,7 @@ def test_the_distance_and_its_gradient_in_closed_form() -> None:
 
 def test_the_averages_in_closed_form() -> None:
     """From 0, after T steps: 0.01 * the sum of 0.99^(T - t) v_t."""
-    lecam = LeCam(1.0, start=0, device=CPU)
+    lecam = LeCam(1.0, start=0)
     values = torch.randn(30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for value in values:
         lecam.update(real_NK=(REAL + value).float(), fake_NK=(FAKE - 2 * value).float())
@@ -30,7 +29,7 @@ def test_the_averages_in_closed_form() -> None:
 
 
 def test_each_side_is_held_to_the_other() -> None:
-    lecam = LeCam(0.3, start=0, device=CPU)
+    lecam = LeCam(0.3, start=0)
     lecam.update(real_NK=REAL, fake_NK=FAKE)
     assert (lecam.real.item(), lecam.fake.item()) == (pytest.approx(0.01), pytest.approx(-0.005))
     expected_real = 0.3 * ((REAL + 0.005) ** 2).mean()
@@ -40,7 +39,7 @@ def test_each_side_is_held_to_the_other() -> None:
 
 
 def test_before_its_start_it_only_watches() -> None:
-    lecam = LeCam(2.0, start=3, device=CPU)
+    lecam = LeCam(2.0, start=3)
     for _ in range(3):
         logits = REAL.clone().requires_grad_()
         loss = lecam.on_real(logits)
@@ -55,14 +54,14 @@ def test_before_its_start_it_only_watches() -> None:
 
 def test_what_is_not_finite_shows_before_the_start_too() -> None:
     """Else the averages would take it in unseen, and keep it."""
-    lecam = LeCam(1.0, start=100, device=CPU)
+    lecam = LeCam(1.0, start=100)
     assert not torch.isfinite(lecam.on_real(REAL * torch.inf))
     assert not torch.isfinite(lecam.on_fake(REAL * torch.inf))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_logits_are_taken_in_float32(dtype: torch.dtype) -> None:
-    lecam = LeCam(1.0, start=0, device=CPU)
+    lecam = LeCam(1.0, start=0)
     many = torch.full((8, 50), 1.0 + 2**-7, dtype=dtype)
     lecam.update(real_NK=many, fake_NK=many)
     assert lecam.real.item() == pytest.approx(0.01 * (1 + 2**-7), rel=1e-6)

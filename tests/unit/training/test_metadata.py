@@ -9,10 +9,12 @@ from safetensors.torch import load_file
 
 from core.models.slaegan import LATENT, Generator
 from core.models.vgg import IMAGENET_DEVIATION, IMAGENET_MEAN, vgg16_features
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
+from core.training.deployed import DeployedGenerator
+from core.training.families import build_networks
+from core.training.family import Setting
 from core.training.metadata import MetadataBank, load_bank, mixed
-from core.training.slaegan import Slaegan, build_networks
-from core.training.snapshot import DeployedGenerator
+from core.training.slaegan import Slaegan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from core.schemas.training import Fit
-    from core.training.snapshot import Latents
+    from core.training.deployed import Source
 
 
 def never() -> None:
@@ -87,12 +89,12 @@ def sampled() -> DeployedGenerator:
     return DeployedGenerator(generator.eval(), config=config, bank=MetadataBank.of(rows))
 
 
-def added(sampled: DeployedGenerator, *, count: int, latents: Latents) -> Tensor:
+def added(sampled: DeployedGenerator, *, count: int, latents: Source) -> Tensor:
     """What each latent got beside its noise, which is the same from every source."""
     indices = list(range(count))
     with torch.no_grad():
-        latent, _, _ = sampled._draw(indices, seed=3, latents=latents)
-        noise, _, _ = sampled._draw(indices, seed=3, latents="plain")
+        latent = sampled.draw(indices, seed=3, latents=latents).latent_NZ
+        noise = sampled.draw(indices, seed=3, latents="plain").latent_NZ
     return latent - noise
 
 
@@ -123,7 +125,11 @@ def test_in_training_row_k_gets_the_metadata_of_picture_k_but_for_the_dropped() 
     assert isinstance(generator, Generator)
     show_metadata(generator)
     bank = MetadataBank.of(torch.randn(40, 512, generator=torch.Generator().manual_seed(0)))
-    family = Slaegan(config, networks=networks, bank=bank, perceptual=None, dtype=torch.float32, device=cpu)
+    family = Slaegan(
+        config,
+        networks=networks,
+        setting=Setting(bank=bank, dtype=torch.float32, device=cpu, micro_batch=config.batch),
+    )
     rows = torch.arange(4000) % 40
     with torch.no_grad():
         latents = family._draw_latents(rows)

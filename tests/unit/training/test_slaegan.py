@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from core.schemas.slaegan import SlaeganConfig
 from core.schemas.ticks import FinishedTick, ProgressTick
-from core.schemas.training import SlaeganConfig
+from core.training.families import build_networks
+from core.training.family import Setting
 from core.training.perceptual import Lpips
-from core.training.slaegan import Slaegan, build_networks
+from core.training.slaegan import Slaegan
 from tests.unit.training.conftest import collect, of
 
 if TYPE_CHECKING:
@@ -48,10 +50,14 @@ def test_one_step_on_the_meta_device(resolution: int) -> None:
         networks = build_networks(config, device=meta)
         pictures = torch.zeros(2, 3, resolution, resolution, dtype=torch.uint8)
         rows = torch.arange(2)
-    family = Slaegan(config, networks=networks, bank=None, perceptual=None, dtype=torch.bfloat16, device=meta)
+    family = Slaegan(
+        config,
+        networks=networks,
+        setting=Setting(dtype=torch.bfloat16, device=meta, micro_batch=config.batch),
+    )
     family.begin(pictures, rows_N=rows)
     for phase in family.phases:
-        losses = family.run(phase, backward=lambda loss: loss.backward())  # type: ignore[no-untyped-call]  # torch's stub
+        losses = family.run(phase, repeat=0, backward=lambda loss: loss.backward())  # type: ignore[no-untyped-call]  # torch's stub
         assert all(loss.is_meta for loss in losses.values())
         optimiser = torch.optim.Adam(networks[phase.name].parameters(), foreach=True)
         optimiser.step()
@@ -90,10 +96,9 @@ def test_the_second_decoder_shares_the_first_ones_target(weights_dir: Path) -> N
     family = Slaegan(
         config,
         networks=networks,
-        bank=None,
-        perceptual=perceptual,
-        dtype=torch.float32,
-        device=torch.device("cpu"),
+        setting=Setting(
+            perceptual=perceptual, dtype=torch.float32, device=torch.device("cpu"), micro_batch=config.batch
+        ),
     )
     family.begin(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), rows_N=torch.arange(2))
     now = family._now

@@ -9,12 +9,15 @@ from torch import nn
 
 from core.errors import ConfigurationFailed
 from core.models.slaegan import LATENT, METADATA, Generator
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
+from core.training.family import Setting
 from core.training.metadata import MetadataBank
-from core.training.snapshot import DeployedGenerator, deploy, load_generator, write_generator, write_grid
+from core.training.snapshot import deploy, load_generator, write_generator, write_grid
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from core.training.deployed import DeployedGenerator
 
 CONFIG = SlaeganConfig(resolution=64, width=0.125)
 
@@ -33,13 +36,18 @@ def trained() -> Generator:
     return generator
 
 
+def setting(*, dtype: torch.dtype = torch.float32, bank: MetadataBank | None = None) -> Setting:
+    return Setting(dtype=dtype, device=torch.device("cpu"), micro_batch=CONFIG.batch, bank=bank)
+
+
 @pytest.fixture(scope="module")
 def deployed(trained: Generator) -> DeployedGenerator:
     return deploy(
         trained.state_dict(),
         config=CONFIG,
-        bank=MetadataBank.of(torch.rand(5, METADATA, generator=torch.Generator().manual_seed(0))),
-        dtype=torch.float32,
+        setting=setting(
+            bank=MetadataBank.of(torch.rand(5, METADATA, generator=torch.Generator().manual_seed(0)))
+        ),
         check_stop=lambda: None,
     )
 
@@ -49,8 +57,7 @@ def test_the_training_is_not_touched(trained: Generator) -> None:
     deploy(
         trained.state_dict(),
         config=CONFIG,
-        bank=None,
-        dtype=torch.bfloat16,
+        setting=setting(dtype=torch.bfloat16),
         check_stop=lambda: None,
     )
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
@@ -105,7 +112,7 @@ def test_a_picture_is_a_function_of_seed_and_index(deployed: DeployedGenerator, 
 
 
 def test_the_network_makes_the_same_picture_alone_and_among_64(deployed: DeployedGenerator) -> None:
-    latent, noises, _ = deployed._draw(list(range(64)), seed=3, latents="bank")
+    latent, noises, *_ = deployed.draw(list(range(64)), seed=3, latents="bank")
     with torch.no_grad():
         among, _ = deployed.network(latent, noises)
         for index in (0, 31, 63):

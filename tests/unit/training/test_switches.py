@@ -11,14 +11,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from core.schemas.training import SlaeganConfig
+from core.schemas.slaegan import SlaeganConfig
 from core.training import precision
 from core.training.checkpoint import load_state
 from core.training.ema import Ema
+from core.training.families import build_networks
+from core.training.family import Setting
 from core.training.guard import Guard
 from core.training.metadata import MetadataBank
 from core.training.perceptual import Lpips
-from core.training.slaegan import Slaegan, build_networks
+from core.training.slaegan import Slaegan
 from core.training.trainer import Trainer
 from tests.unit.training.conftest import assert_same_state
 
@@ -112,15 +114,16 @@ def test_ten_iterations_and_ten_in_a_new_process_are_twenty(
 ) -> None:
     whole, rest = runs[f"{case}-{kind}"]
     assert_same_state(whole, rest)
-    remembered = load_state(whole, device=CPU)["family"]["switches"]
-    assert set(remembered) == {
+    remembered = load_state(whole, device=CPU)["networks"]["switches"]
+    on = {
         name
         for name, key in (("adaptive", "adaptive_target"), ("apa", "apa_target"), ("lecam", "lecam"))
         if key in CASES[case]
     }
+    assert {name.partition(".")[0] for name in remembered} == on
     # p has moved, and the averages have left 0
-    assert all(remembered[name]["probability"] > 0 for name in {"adaptive", "apa"} & set(remembered))
-    assert all(remembered[name]["real"] != 0 for name in {"lecam"} & set(remembered))
+    assert all(remembered[f"{name}.probability"] > 0 for name in {"adaptive", "apa"} & on)
+    assert all(remembered[f"{name}.real"] != 0 for name in {"lecam"} & on)
 
 
 def test_a_switch_that_only_watches_changes_no_weight(make_spec: MakeSpec, tmp_path: Path) -> None:
@@ -133,7 +136,7 @@ def test_a_switch_that_only_watches_changes_no_weight(make_spec: MakeSpec, tmp_p
         for key, value in network.items():
             assert torch.equal(value, watched["networks"][name][key]), key
     assert torch.equal(plain["family"]["draws"], watched["family"]["draws"])
-    assert plain["family"]["switches"] == {}
+    assert plain["networks"]["switches"] == {}
 
 
 def test_their_losses_and_shares_are_told(make_spec: MakeSpec, tmp_path: Path) -> None:
@@ -161,10 +164,10 @@ def test_a_skipped_iteration_moves_nothing_that_is_remembered(make_spec: MakeSpe
     trainer = Poisonable(spec, emit=lambda _tick: None, check_stop=lambda: None)
     for _ in range(3):
         trainer.iterate()
-    before = [tensor.clone() for tensor in trainer._family.statistics()]
+    after = list(trainer._family.networks["switches"].buffers())
+    before = [tensor.clone() for tensor in after]
     trainer.factor = float("nan")
     trainer.iterate()  # the fourth, in which p would have moved
-    after = trainer._family.statistics()
     assert len(after) == 9
     assert all(torch.equal(mine, kept) for mine, kept in zip(after, before, strict=True))
     trainer.factor = 1.0
@@ -187,30 +190,35 @@ def test_a_full_step_on_the_meta_device(weights_dir: Path, resolution: int) -> N
     family = Slaegan(
         config,
         networks=networks,
-        bank=MetadataBank.of(torch.rand(6, 512)),
-        perceptual=Lpips(weights_dir, dtype=torch.bfloat16, device=meta),
-        dtype=torch.bfloat16,
-        device=meta,
+        setting=Setting(
+            bank=MetadataBank.of(torch.rand(6, 512)),
+            perceptual=Lpips(weights_dir, dtype=torch.bfloat16, device=meta),
+            dtype=torch.bfloat16,
+            device=meta,
+            micro_batch=config.batch,
+        ),
     )
     guard = Guard(
         networks,
         scaler=precision.scaler(torch.bfloat16, device=meta),
         device=meta,
-        statistics=family.statistics(),
     )
     average = Ema(networks[family.averaged])
     # torch has no fused Adam for the meta device, and without it the guard cannot step.
-    optimisers = {name: torch.optim.Adam(n.parameters(), foreach=True) for name, n in networks.items()}
+    optimisers = {
+        phase.name: torch.optim.Adam(networks[phase.name].parameters(), foreach=True)
+        for phase in family.phases
+    }
     guard.remember()
     pictures = torch.zeros(2, 3, resolution, resolution, dtype=torch.uint8, device=meta)
     family.begin(pictures, rows_N=torch.arange(2, device=meta))
     losses = {}
     for phase in family.phases:
-        losses |= family.run(phase, backward=lambda loss: loss.backward())  # type: ignore[no-untyped-call]  # torch's stub
+        losses |= family.run(phase, repeat=0, backward=lambda loss: loss.backward())  # type: ignore[no-untyped-call]  # torch's stub
         assert all(p.grad is not None and p.grad.is_meta for p in networks[phase.name].parameters())
         optimisers[phase.name].step()
     average.update(decay=0.999)
     guard.finish(losses)
     assert len(losses) == 10
     assert all(loss.is_meta for loss in losses.values())
-    assert all(tensor.is_meta for tensor in [*family.statistics(), *average.average.values()])
+    assert all(tensor.is_meta for tensor in [*networks["switches"].buffers(), *average.average.values()])

@@ -25,7 +25,7 @@ DEADLINE_S = 20
 # A grandchild bound to its parent, which tells its own id and then waits to be killed.
 GRANDCHILD = """
 import os, sys, time
-from worker.child import bind_to_parent
+from core.parent import bind_to_parent
 bind_to_parent(int(sys.argv[1]))
 print(os.getpid(), flush=True)
 time.sleep(600)

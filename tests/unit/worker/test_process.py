@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from core.schemas.sent import Frozen
 from core.schemas.ticks import FinishedTick
-from core.schemas.training import Frozen
 from core.settings import settings
 from worker.process import Child
 

@@ -1,4 +1,4 @@
-"""Mutated pictures and archives: whatever comes in, the answer is a picture, a rejection or a refusal."""
+"""Mutated archives: whatever comes in, the answer is its files or a refusal."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from core.datasets.archives import Found, Spent, unpack
-from core.datasets.pictures import FORMATS, Picture, normalise
+from core.datasets.archives import Spent, unpack
 from core.errors import ArchiveRejected
-from core.schemas.datasets import Rejection
 from core.settings import settings as service_settings
-from tests.picture_files import encoded, pngs, zipped
+from tests.picture_files import pngs, zipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,11 +34,6 @@ MUTATIONS = st.lists(
 )
 # The autouse fixture of this folder sets the environment once for all examples, which is what they need.
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@cache
-def picture_file(kind: str, mode: str) -> bytes:
-    return encoded(Image.effect_noise((48, 40), 60).convert(mode), kind)
 
 
 @cache
@@ -63,29 +54,6 @@ def mutated(data: bytes, mutations: list[tuple[float, int]], keep: float) -> byt
     for place, value in mutations:
         changed[int(place * len(changed))] = value
     return bytes(changed[: max(1, int(keep * len(changed)))])
-
-
-# Pillow warns of odd metadata and goes on; in the service that is a line in the log.
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@QUICK
-@given(
-    kind=st.sampled_from(FORMATS),
-    mode=st.sampled_from(["RGB", "L"]),
-    mutations=MUTATIONS,
-    keep=st.one_of(st.just(1.0), st.floats(0.1, 1)),
-)
-def test_mutated_pictures(kind: str, mode: str, mutations: list[tuple[float, int]], keep: float) -> None:
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "source").write_bytes(mutated(picture_file(kind, mode), mutations, keep))
-        found = Found("x", folder / "source")
-        result = normalise(found, target=folder / "target.png", limits=service_settings())
-        if isinstance(result, Picture):
-            with Image.open(result.path) as image:
-                assert (image.mode, image.size) == ("RGB", (result.width, result.height))
-        else:
-            assert isinstance(result, Rejection)
-            assert result.reason
 
 
 @QUICK
