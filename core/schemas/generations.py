@@ -8,10 +8,11 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field, StrictBool, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
-from core.schemas.sent import Frozen, Sent
+from core.schemas.sent import Frozen
 
 SEEDS = 2**63  # so many there are, from 0
 MAX_PICTURES = 1_000
+MAX_GRID = 64
 MAX_FRAMES = 600
 MAX_PICTURE_BYTES = 12 * 2**20  # of a picture that is sent along
 
@@ -22,13 +23,16 @@ def _is_a_number(value: Any) -> Any:
     return value
 
 
-Seed = Annotated[int, BeforeValidator(_is_a_number), Field(ge=0, lt=SEEDS)]
+# As in what is `Sent`, whose check of all fields a discriminated union does not allow.
+Whole = Annotated[int, BeforeValidator(_is_a_number)]
+Share = Annotated[float, BeforeValidator(_is_a_number)]
+Seed = Annotated[Whole, Field(ge=0, lt=SEEDS)]
 ClassName = Annotated[str, Field(min_length=1, max_length=200)]
 ExportFormat = Literal["safetensors", "torch_export", "onnx"]
 AnimationForm = Literal["gif", "webp", "mp4"]
 
 
-class _OfGenerator(Frozen, Sent):
+class _OfGenerator(Frozen):
     checkpoint_id: UUID | None = Field(
         None,
         description="A generator of the job; its best one by default, or its newest while none is evaluated",
@@ -36,7 +40,7 @@ class _OfGenerator(Frozen, Sent):
 
 
 class _Drawing(_OfGenerator):
-    truncation: float = Field(
+    truncation: Share = Field(
         1.0,
         gt=0,
         le=1,
@@ -52,7 +56,7 @@ class PicturesIn(_Drawing):
 
     kind: Literal["pictures"] = "pictures"
     seed: Seed = Field(0, description="Of the first picture; the next ones have the next seeds", examples=[1])
-    count: int = Field(16, ge=1, le=MAX_PICTURES, description="Pictures to make", examples=[16])
+    count: Whole = Field(16, ge=1, le=MAX_PICTURES, description="Pictures to make", examples=[16])
     classes: tuple[ClassName, ...] | None = Field(
         None,
         min_length=1,
@@ -63,8 +67,8 @@ class PicturesIn(_Drawing):
     )
     form: Literal["zip", "grid", "both"] = Field(
         "both",
-        description="zip: an archive of all pictures as PNG, named by their seeds; grid: one PNG of at most the first "
-        "64 side by side; both: the archive as the main file, and the grid as its preview",
+        description="zip: an archive of all pictures as PNG, named by their seeds; grid: one PNG of them side by side, "
+        "64 at most; both: the archive as the main file, and a grid of the first 64 as its preview",
         examples=["both"],
     )
     nearest: StrictBool = Field(
@@ -72,6 +76,12 @@ class PicturesIn(_Drawing):
         description="Say of each picture which training pictures are nearest to it, by the distance of the copy alarm",
         examples=[False],
     )
+
+    @model_validator(mode="after")
+    def _fits_a_grid(self) -> Self:
+        if self.form == "grid" and self.count > MAX_GRID:
+            raise ValueError(f"a grid holds {MAX_GRID} pictures at most, not {self.count}: say zip or both")
+        return self
 
     @model_validator(mode="after")
     def _has_seeds_for_all(self) -> Self:
@@ -89,7 +99,7 @@ class InterpolationIn(_Drawing):
     seeds: tuple[Seed, ...] = Field(
         min_length=2, max_length=16, description="In their order", examples=[[1, 2, 3]]
     )
-    frames: int = Field(
+    frames: Whole = Field(
         24,
         ge=1,
         le=120,
@@ -99,7 +109,7 @@ class InterpolationIn(_Drawing):
     closed: StrictBool = Field(
         True, description="Whether the film goes back to the first seed, so that it repeats without a jump"
     )
-    fps: int = Field(24, ge=1, le=50, description="Frames a second", examples=[24])
+    fps: Whole = Field(24, ge=1, le=50, description="Frames a second", examples=[24])
     form: AnimationForm = Field("mp4", description="Of the file", examples=["mp4"])
     class_name: ClassName | None = Field(
         None,
@@ -133,7 +143,7 @@ class StyleMixIn(_Drawing):
     columns: tuple[Seed, ...] = Field(
         min_length=1, max_length=8, description="Seeds that give the style", examples=[[3, 4, 5]]
     )
-    from_side: int | None = Field(
+    from_side: Whole | None = Field(
         None,
         ge=4,
         le=1_024,
@@ -159,8 +169,8 @@ class Projection(_OfGenerator):
     """The nearest picture that a generator can make to a given one, as it is computed."""
 
     kind: Literal["projection"] = "projection"
-    steps: int = Field(200, ge=1, le=2_000, description="Of Adam, on the latent", examples=[200])
-    seed: int = Field(0, ge=0, lt=2**31, description="Of the latent that it begins from", examples=[0])
+    steps: Whole = Field(200, ge=1, le=2_000, description="Of Adam, on the latent", examples=[200])
+    seed: Whole = Field(0, ge=0, lt=2**31, description="Of the latent that it begins from", examples=[0])
     class_name: ClassName | None = Field(
         None,
         description="The class to make it of, for a generator trained by class. null: the one that comes nearest "
