@@ -71,7 +71,12 @@ def _service(*, url: str | None, key: str | None, data: Path | None, needed: boo
     except SlaeganError as error:
         return [Finding("service", "broken" if needed else "note", error.message)]
     findings = [Finding("service", "ok", f"{found.url} is ready and takes the key")]
-    for kind, remedy in (("train", "no job will start"), ("metrics", "no snapshot will be evaluated")):
+    needs = {
+        "train": "no job will start",
+        "metrics": "no snapshot will be evaluated",
+        "generate": "no pictures will be generated",
+    }
+    for kind, remedy in needs.items():
         names = [f"{worker.name} ({worker.device})" for worker in workers if worker.kind == kind]
         if names:
             findings.append(Finding(f"{kind} workers", "ok", ", ".join(names)))

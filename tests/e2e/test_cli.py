@@ -268,7 +268,7 @@ def test_a_killed_worker_and_api_come_back_and_all_ends(stack: Up) -> None:
         for process in stack.supervisord().children()
         if process.name().startswith("python")
     }
-    assert {"api.main", "train", "metrics", "control", "chores", "beat"} <= set(supervised)
+    assert {"api.main", "train", "metrics", "generate", "control", "chores", "beat"} <= set(supervised)
     for name in ("api.main", "train"):
         supervised[name].kill()
     stack.wait_for_text("api ended unexpectedly and was started again")
@@ -278,7 +278,8 @@ def test_a_killed_worker_and_api_come_back_and_all_ends(stack: Up) -> None:
     assert [process for process in family if process.is_running()] == []
     assert stack.left() == []
     stopped = re.findall(r"stopped: ([a-z0-9-]+)", (stack.data / "logs" / "supervisord.log").read_text())
-    assert set(stopped[:4]) == {"worker-train-0", "worker-metrics", "worker-control", "worker-chores"}
+    workers = {"train-0", "metrics", "generate", "control", "chores"}
+    assert set(stopped[:5]) == {f"worker-{kind}" for kind in workers}
     assert stopped[-2:] == ["valkey", "postgres"]
 
 
