@@ -20,8 +20,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.stack import free_port
+from client import SlaeGan
 from client.connection import load
-from client.http import Client
 from tests.e2e.conftest import Up, clean_environment, launch
 from tests.receiver import receiving
 
@@ -133,7 +133,7 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     assert [point["images_seen"] for point in points] == [0, 8]
     connection = load(stack.data)
     assert connection is not None
-    with Client(connection.url, connection.key) as client:
+    with SlaeGan(connection.url, connection.key) as client:
         job = next(client.jobs())
         assert job.best is not None
         (listed,) = [item for item in client.checkpoints(job.id) if item.id == job.best.checkpoint_id]
@@ -152,7 +152,7 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     # Fine-tuning takes the shape of the networks from the job that it begins from.
     text = shell("train", str(pictures), "--images", "4", *SHORT, "--init-from", job_id[:8], "--watch")
     assert "Succeeded" in text
-    with Client(connection.url, connection.key) as client:
+    with SlaeGan(connection.url, connection.key) as client:
         tuned = next(client.jobs())
         assert (tuned.config["resolution"], tuned.config["width"]) == (64, 0.125)
         (source,) = (item for item in client.checkpoints(job.id) if item.id == tuned.init_from)
