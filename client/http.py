@@ -1,7 +1,7 @@
 """The Python client of the REST API, version 1: sync and async. Errors are raised as the classes of core.errors.
 
-Every request is written once (client.datasets, client.jobs, client.artifacts, client.account); what a sync and an async
-client do apart is in client.transport.
+Every request is written once (client.datasets, client.jobs, client.artifacts, client.generations, client.account); what
+a sync and an async client do apart is in client.transport.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from client.account import Account
 from client.artifacts import Artifacts
 from client.bound import AsyncDataset, AsyncJob, Dataset, Job
 from client.datasets import Datasets
+from client.generations import Generations
 from client.jobs import Jobs
 from client.operation import Async, Sync
 from client.retries import RETRIES
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from client.flow import Flow, Stream
 
 
-class Operations(Datasets, Jobs, Artifacts, Account):
+class Operations(Datasets, Jobs, Artifacts, Generations, Account):
     """All that can be asked of a service, sync or async."""
 
 
