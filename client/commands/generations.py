@@ -15,7 +15,7 @@ from rich.console import Console
 
 from client.arguments import find_job
 from client.generations import main_file
-from client.options import Data, Job, Key, Url, connect, path_of, say
+from client.options import LOOK, Data, Job, Key, Url, connect, path_of, say
 from core.errors import InvalidRequest
 from core.schemas.generations import GENERATION, MAX_PICTURE_BYTES, ExportFormat, ExportIn
 from core.schemas.renderings import RenderingStatus
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from core.schemas.renderings import GenerationOut, RenderingOut
 
 app = typer.Typer()
-LOOK = "Look"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Kind = Annotated[
