@@ -23,6 +23,7 @@ router = APIRouter(include_in_schema=False)
 # Which template answers at which path.
 PAGES = {
     "/": "jobs.html",
+    "/jobs/{job_id}": "job.html",
     "/workers": "workers.html",
     "/sign-in": "sign_in.html",
 }
