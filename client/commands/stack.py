@@ -15,7 +15,7 @@ from client.problems import not_installed
 
 app = typer.Typer()
 
-OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the API's page in the browser.")]
+OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the dashboard in the browser.")]
 
 
 @app.command(rich_help_panel=STACK, epilog="Example: slaegan up --data slaegan-data --port 8000")

@@ -67,7 +67,7 @@ def up(
         data: the data folder.
         place: where the API listens.
         say: shows a line to the user.
-        open_page: whether to open the API's page in the browser when it is ready.
+        open_page: whether to open the dashboard in the browser when it is ready.
         services: what to run beside the servers; by default the API, the workers and beat.
 
     Raises:
@@ -86,11 +86,11 @@ def up(
                 external=external_urls(),
             ) as stack:
                 connection.point_to(folder.path)
-                say(f"Ready: {place.url}")
+                say(f"Ready: {place.url}   Dashboard: open it in a browser, and sign in with the key")
                 say(f"Data folder: {folder.path}   API key: in {folder.client_json}   Logs: {folder.logs}")
                 say("Ctrl-C stops everything.")
                 if open_page:
-                    webbrowser.open(f"{place.url}/docs")
+                    webbrowser.open(place.url)
                 while True:
                     check_stop()
                     stack.check()
