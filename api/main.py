@@ -29,6 +29,7 @@ from api.routes import (
     comparison,
     datasets,
     docs,
+    estimates,
     evaluations,
     events,
     health,
@@ -81,8 +82,8 @@ def create_app() -> FastAPI:
         },
     )
     every = (
-        *(datasets, uploads, jobs, comparison, evaluations, events, logs, artifacts, webhooks, models),
-        *(keys, audit, usage, health, monitoring, docs),
+        *(datasets, uploads, jobs, estimates, comparison, evaluations, events, logs, artifacts, webhooks),
+        *(models, keys, audit, usage, health, monitoring, docs),
     )
     for routes in every:
         app.include_router(routes.router)
