@@ -238,7 +238,8 @@ def _things() -> list[BaseModel]:
             config=CONFIG.model_dump(mode="json"), basis="same",
             devices=[
                 DeviceEstimate(
-                    device="NVIDIA L4", jobs=3, images_per_s=96.5, training_s=829.0, fastest_s=812.4, slowest_s=841.7
+                    device="NVIDIA L4", jobs=3, images_per_s=96.5, training_s=829.0, fastest_s=812.4, slowest_s=841.7,
+                    memory_bytes=6_012_954_214,
                 )
             ],
         ),

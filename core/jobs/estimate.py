@@ -1,4 +1,4 @@
-"""How long a training would take, by the speeds that a tenant's earlier jobs had; never by a guess."""
+"""How long a training would take and how much memory, by what a tenant's earlier jobs took; never by a guess."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import BigInteger, cast, select
 
 from core.jobs.tables import Job
 from core.schemas.estimates import DeviceEstimate, EstimateOut
@@ -39,6 +39,7 @@ class _Measured(NamedTuple):
     images_per_s: float
     images_seen: int
     device: str
+    memory_bytes: int | None
 
 
 def estimate(session: Session, *, tenant_id: UUID, config: Config) -> EstimateOut:
@@ -64,8 +65,9 @@ def estimate(session: Session, *, tenant_id: UUID, config: Config) -> EstimateOu
 def _measured(session: Session, *, tenant_id: UUID, wanted: dict[str, Any]) -> list[_Measured]:
     """The tenant's newest jobs of the family at the resolution, with the speed they had last."""
     device = Job.facts["device"].astext
+    memory = cast(Job.facts["peak_memory_bytes"].astext, BigInteger)
     query = (
-        select(Job.config, Job.images_per_s, Job.images_seen, device)
+        select(Job.config, Job.images_per_s, Job.images_seen, device, memory)
         .where(Job.tenant_id == tenant_id, Job.family == wanted["family"])
         .where(Job.config.contains({"resolution": wanted["resolution"]}))
         .where(Job.images_per_s > 0, device.is_not(None))
@@ -85,19 +87,24 @@ def _agree(one: dict[str, Any], other: dict[str, Any], names: Iterable[str]) -> 
 
 
 def _by_device(jobs: list[_Measured], *, total_images: int) -> list[DeviceEstimate]:
-    speeds: dict[str, list[float]] = defaultdict(list)
+    devices: dict[str, list[_Measured]] = defaultdict(list)
     for job in jobs:
-        if len(speeds[job.device]) < _TAKEN:
-            speeds[job.device].append(job.images_per_s)
+        if len(devices[job.device]) < _TAKEN:
+            devices[job.device].append(job)
     estimates = [
-        DeviceEstimate(
-            device=device,
-            jobs=len(measured),
-            images_per_s=median(measured),
-            training_s=total_images / median(measured),
-            fastest_s=total_images / max(measured),
-            slowest_s=total_images / min(measured),
-        )
-        for device, measured in speeds.items()
+        _estimated(device, measured, total_images=total_images) for device, measured in devices.items()
     ]
     return sorted(estimates, key=lambda each: -each.jobs)
+
+
+def _estimated(device: str, jobs: list[_Measured], *, total_images: int) -> DeviceEstimate:
+    speeds = [job.images_per_s for job in jobs]
+    return DeviceEstimate(
+        device=device,
+        jobs=len(jobs),
+        images_per_s=median(speeds),
+        training_s=total_images / median(speeds),
+        fastest_s=total_images / max(speeds),
+        slowest_s=total_images / min(speeds),
+        memory_bytes=max((job.memory_bytes for job in jobs if job.memory_bytes is not None), default=None),
+    )

@@ -28,6 +28,10 @@ class DeviceEstimate(BaseModel):
     training_s: float = Field(description="All of total_images at that speed, without evaluations")
     fastest_s: float = Field(description="At the speed of the fastest of them")
     slowest_s: float = Field(description="At the speed of the slowest of them")
+    memory_bytes: int | None = Field(
+        description="The most memory that a training process of theirs has held: of the GPU, or else of the machine; "
+        "null: none has recorded it"
+    )
 
 
 class EstimateOut(BaseModel):

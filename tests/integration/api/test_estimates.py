@@ -26,13 +26,19 @@ def measured(
     images_per_s: float,
     device: str = "NVIDIA L4",
     images_seen: int = 4_000,
+    memory_bytes: int | None = None,
     config: dict[str, Any] = SMALL,
 ) -> None:
     """A job that has trained at this speed."""
     attempt = story.start(session, story.submit(person, config=config))
     records.record_facts(session, attempt, {"device": device})
     records.record_progress(
-        session, attempt, images_seen=images_seen, images_per_s=images_per_s, losses={images_seen: {"d": 1.0}}
+        session,
+        attempt,
+        images_seen=images_seen,
+        images_per_s=images_per_s,
+        losses={images_seen: {"d": 1.0}},
+        peak_memory_bytes=memory_bytes,
     )
     session.commit()
 
@@ -50,8 +56,8 @@ def test_what_was_never_measured_is_not_known(owner: Person) -> None:
 
 
 def test_the_median_of_jobs_of_the_same_configuration(owner: Person, session: Session) -> None:
-    for speed in (100.0, 50.0, 80.0):
-        measured(owner, session, images_per_s=speed)
+    for speed, memory_bytes in ((100.0, 3 * 2**30), (50.0, 2**30), (80.0, None)):
+        measured(owner, session, images_per_s=speed, memory_bytes=memory_bytes)
     measured(owner, session, images_per_s=2.0, device="x86_64")
     body = estimated(owner, SMALL | {"total_images": 16_000, "seed": 3, "evaluation": {"generated": 64}})
     assert body["basis"] == "same"
@@ -63,8 +69,10 @@ def test_the_median_of_jobs_of_the_same_configuration(owner: Person, session: Se
         "training_s": 200.0,
         "fastest_s": 160.0,
         "slowest_s": 320.0,
+        "memory_bytes": 3 * 2**30,
     }
     assert (slow["device"], slow["jobs"], slow["training_s"]) == ("x86_64", 1, 8_000.0)
+    assert slow["memory_bytes"] is None
 
 
 def test_jobs_alike_count_where_there_are_none_of_the_same(owner: Person, session: Session) -> None:
