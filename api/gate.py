@@ -19,11 +19,15 @@ from starlette.exceptions import HTTPException
 
 from api import scrape
 from api.addresses import counted_as
+from api.dashboard import cookies
+from api.dashboard.assets import is_static
+from api.dashboard.pages import is_page
 from api.errors import database_away, problem_response
 from api.routes import docs
 from core import keys
 from core.db import reading
 from core.errors import Forbidden, RateLimited, SlaeganError, TooLarge, Unauthenticated, UnsupportedMedia
+from core.keys import browser_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +38,9 @@ if TYPE_CHECKING:
     from core.settings import Settings
 
 PROBES = frozenset({"/healthz", "/readyz"})
-PUBLIC = PROBES | docs.ADDRESSES | {"/", "/openapi.json"}
+PUBLIC = PROBES | docs.ADDRESSES | {"/openapi.json"}
+# Signing in and out changes nothing of the tenant's: a key that may only read may do it.
+SESSION = "/session"
 # Method, path and media type of the requests that bring files; every other body is JSON.
 UPLOADS = (
     ("POST", re.compile("/v1/datasets(/[^/]+/versions)?"), "multipart/form-data"),
@@ -94,24 +100,23 @@ class Gate:
         await self._app(scope, _counted(receive, limit_bytes=limit_bytes), send)
 
     async def _admit(self, scope: Scope, headers: Headers) -> None:
-        if scope["path"] in PROBES:
+        # A page needs a dozen of the static files, which are alike for everybody.
+        if scope["path"] in PROBES or is_static(scope["path"]):
             return
         if scope["path"] == scrape.PATH:
             self._admit_scraper(scope, headers)
             return
-        token = _bearer(headers)
+        token, by_cookie = _token(scope, headers)
+        if by_cookie and scope["method"] not in SAFE_METHODS:
+            cookies.check_origin(scope, headers)
         identity = await self._identify(scope, token) if token else None
         if identity is None:
             self._count_unkeyed(scope)
-            if scope["path"] in PUBLIC:
+            if scope["path"] in PUBLIC or is_page(scope["path"]):
                 return
-            raise Unauthenticated(
-                "Send a valid API key: `Authorization: Bearer slg_…`."
-                if token is None
-                else "This API key is unknown, expired or revoked."
-            )
+            raise _unknown(token, by_cookie=by_cookie)
         self._count(scope, self._keyed, str(identity.key_id))
-        needed = "read" if scope["method"] in SAFE_METHODS else "write"
+        needed = "read" if scope["method"] in SAFE_METHODS or scope["path"] == SESSION else "write"
         if needed not in identity.scopes:
             raise Forbidden(
                 f"This key lacks the scope {needed!r}.", needed=needed, scopes=sorted(identity.scopes)
@@ -201,8 +206,27 @@ def _file_type(scope: Scope) -> str | None:
 
 
 def _look_up(token: str) -> keys.Identity | None:
+    authenticate = (
+        browser_sessions.authenticate if token.startswith(browser_sessions.PREFIX) else keys.authenticate
+    )
     with reading() as session:
-        return keys.authenticate(session, token)
+        return authenticate(session, token)
+
+
+def _token(scope: Scope, headers: Headers) -> tuple[str | None, bool]:
+    """What opens the door, and whether it is a cookie, which counts only where no Authorization is sent."""
+    if "authorization" in headers:
+        return _bearer(headers), False
+    token = cookies.token_of(scope, headers)
+    return token, token is not None
+
+
+def _unknown(token: str | None, *, by_cookie: bool) -> Unauthenticated:
+    if token is None:
+        return Unauthenticated("Send a valid API key: `Authorization: Bearer slg_…`.")
+    if by_cookie:
+        return Unauthenticated("This session is over: sign in again.")
+    return Unauthenticated("This API key is unknown, expired or revoked.")
 
 
 def _bearer(headers: Headers) -> str | None:

@@ -39,6 +39,10 @@ class Identities:
             self._known.clear()
         self._known[digest(token)] = time.monotonic() + self._kept_s, identity
 
+    def drop(self, token: str) -> None:
+        """Of a session that was signed out of just now by a request to this process."""
+        self._known.pop(digest(token), None)
+
     def forget(self, key_id: UUID) -> None:
         """Of a key that was revoked just now by a request to this process."""
         self._known = {hashed: known for hashed, known in self._known.items() if known[1].key_id != key_id}

@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from api import errors, openapi, scrape
 from api.binding import await_key
 from api.chores import clear_uploads, write_key_uses
+from api.dashboard import assets, pages, session
 from api.deps import known_query
 from api.envelope import Envelope
 from api.feed import Feed
@@ -83,7 +84,7 @@ def create_app() -> FastAPI:
     )
     every = (
         *(datasets, uploads, jobs, estimates, comparison, evaluations, events, logs, artifacts, webhooks),
-        *(models, keys, audit, usage, health, monitoring, docs),
+        *(models, keys, audit, usage, health, monitoring, docs, pages, session, assets),
     )
     for routes in every:
         app.include_router(routes.router)

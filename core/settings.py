@@ -123,6 +123,7 @@ class Settings(BaseSettings):
     key_cache_s: float = Field(
         2, ge=0, description="How long a key goes on opening the API after another process has revoked it"
     )
+    session_s: int = Field(7 * 86_400, ge=60, description="How long a browser stays signed in")
     requests_per_minute: int = Field(6_000, description="Of one key; an unkeyed address gets a hundredth")
     key_uses_every_s: float = Field(60, description="How often the API writes when keys were last used")
 

@@ -7,7 +7,7 @@ from core.evaluations.tables import Evaluation
 from core.garbage.tables import Service
 from core.idempotency import GivenAnswer
 from core.jobs.tables import Checkpoint, Job, JobAttempt, JobEvent, LogLine, Loss, Sample, Worker
-from core.keys import ApiKey, Tenant
+from core.keys import ApiKey, BrowserSession, Tenant
 from core.logs.tables import LogChunk
 from core.uploads.tables import Upload
 from core.webhooks.tables import WebhookDelivery, WebhookSecret
@@ -16,6 +16,7 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "Base",
+    "BrowserSession",
     "Checkpoint",
     "Dataset",
     "DatasetImage",

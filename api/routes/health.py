@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import anyio.to_thread
 import redis
 from fastapi import APIRouter, Request
-from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -57,11 +56,6 @@ class Readiness:
                 self._errors = [error for error in found if error is not None]
                 self._checked_at = time.monotonic()
             return self._errors
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    return RedirectResponse("/docs")
 
 
 @router.get("/healthz", summary="The process answers")

@@ -21,6 +21,7 @@ from core.garbage.report import Found, Report
 from core.garbage.rows import (
     collect_answers,
     collect_audit_entries,
+    collect_browser_sessions,
     collect_datasets,
     collect_expired,
     collect_generators,
@@ -61,6 +62,7 @@ def collect(bounds: Bounds, *, data_dir: Path | None) -> Report:
         "pictures of no dataset": collect_pictures,
         "rows of lost workers": collect_workers,
         "expired uploads": collect_expired,
+        "ended sessions of browsers": collect_browser_sessions,
         "old entries of the audit trail": collect_audit_entries,
         "files without a row": collect_files,
         "unfinished files": collect_unfinished,

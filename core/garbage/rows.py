@@ -21,6 +21,7 @@ from core.db import sessions
 from core.idempotency import KEPT, GivenAnswer
 from core.jobs.retention import KEPT_STATES, forget_generators, pinned_or_needed
 from core.jobs.tables import Checkpoint, Job, Worker
+from core.keys import browser_sessions
 from core.schemas.jobs import Status
 from core.schemas.judging import RetentionConfig
 from core.settings import settings
@@ -119,6 +120,14 @@ def collect_expired(bounds: Bounds, found: Found) -> None:
             .returning(Upload.id)
         ).all()
     found.count += len(gone)
+
+
+def collect_browser_sessions(bounds: Bounds, found: Found) -> None:
+    """Remove the sessions of browsers that are over: their time is, or their key is revoked."""
+    with _transaction(bounds) as session:
+        gone = browser_sessions.forget_ended(session, limit=bounds.limit)
+    found.count += gone
+    found.more = gone == bounds.limit
 
 
 def collect_audit_entries(bounds: Bounds, found: Found) -> None:

@@ -2,12 +2,13 @@
 
 from core.keys.identity import PREFIX, SCOPES, Identity, authenticate, create_key, digest
 from core.keys.local import ensure_local_key
-from core.keys.tables import ApiKey, Tenant
+from core.keys.tables import ApiKey, BrowserSession, Tenant
 
 __all__ = [
     "PREFIX",
     "SCOPES",
     "ApiKey",
+    "BrowserSession",
     "Identity",
     "Tenant",
     "authenticate",

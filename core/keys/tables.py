@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import ForeignKey, func
+from sqlalchemy import ForeignKey, Index, func
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -41,3 +41,21 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     replaced_by: Mapped[UUID | None]
+
+
+class BrowserSession(Base):
+    """A browser that was signed in with a key, and is no more than that key: when the key ends, so does the session.
+
+    As of a key, only the hash of its token is kept.
+    """
+
+    __tablename__ = "browser_sessions"
+    __table_args__ = (
+        Index("ix_browser_sessions_key_id_created_at", "key_id", "created_at"),
+        Index("ix_browser_sessions_expires_at", "expires_at"),
+    )
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]

@@ -10,6 +10,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import event
 
+from api.dashboard.pages import PAGES
 from api.routes import docs
 from core import db
 from tests.integration.api import story, world
@@ -42,7 +43,11 @@ ADMIN = {
     ("GET", "/v1/audit"),
 }
 # What the document leaves out: pages for people, what tus asks for, and what has a rule of its own.
-UNDOCUMENTED = docs.ADDRESSES | {"/", "/metrics", "/openapi.json", "/v1/uploads"}
+UNDOCUMENTED = {
+    *docs.ADDRESSES,
+    *PAGES,
+    *("/metrics", "/openapi.json", "/session", "/static/{digest}/{name}", "/v1/uploads"),
+}
 BODIES = {
     ("PATCH", "/v1/checkpoints/{checkpoint_id}"): {"pinned": True},
     ("POST", "/v1/jobs/{job_id}/extend"): {"total_images": 10**8},
