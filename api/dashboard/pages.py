@@ -23,6 +23,7 @@ router = APIRouter(include_in_schema=False)
 # Which template answers at which path.
 PAGES = {
     "/": "jobs.html",
+    "/jobs/{job_id}": "job.html",
     "/datasets": "datasets.html",
     "/datasets/{dataset_id}": "dataset.html",
     "/new": "new.html",

@@ -105,9 +105,7 @@ def test_signing_out_ends_it_at_once(owner: Person) -> None:
     assert actions == ["sign_out", "sign_in"]
 
 
-def test_the_newest_sessions_of_a_key_stay(
-    session: Session, owner: Person, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_newest_sessions_of_a_key_stay(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browser_sessions, "MAX_SESSIONS", 2)
     browsers = [signed_in(owner) for _ in range(3)]
     assert [browser.get("/v1/jobs").status_code for browser in browsers] == [401, 200, 200]

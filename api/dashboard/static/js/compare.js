@@ -67,7 +67,7 @@ function showCurves({ protocol, jobs }) {
     const metric = byId("metric").value;
     draw(byId("chart"), {
       lines: jobs.map((job, i) => ({
-        name: titleOf(job), colour: i, x: job.points.map((point) => point.images_seen), y: job.points.map((point) => point[metric]),
+        name: titleOf(job), palette: i, x: job.points.map((point) => point.images_seen), y: job.points.map((point) => point[metric]),
         spread: metric === "kid" ? job.points.map((point) => point.kid_sd) : undefined,
       })),
       x: "images seen", y: METRICS[metric], logarithmic: byId("logarithmic").checked,

@@ -1,6 +1,6 @@
 // The form of one family's configuration: fields in groups, the values that are its own, the defaults of all others.
 import { control } from "./control.js";
-import { fill, h } from "./dom.js";
+import { fill, h, setText } from "./dom.js";
 import { fieldsOf, words } from "./fields.js";
 import { GROUPS, groupOf } from "./presets.js";
 
@@ -18,6 +18,7 @@ export class ConfigForm {
     this.keys = new Set(this.fields.map(({ key }) => key));
     this.controls = new Map(this.fields.map((field) => [field.key, control(field, (value) => this.set(field.key, value))]));
     this.own = new Map(Object.entries(values).filter(([key]) => this.keys.has(key)));
+    this.summaries = [];
     this.general = h("div", { role: "alert", class: "error" });
     fill(place, this.general, GROUPS.map((group) => this.group(group)));
     this.show();
@@ -28,7 +29,9 @@ export class ConfigForm {
     const mine = this.fields.filter((field) => groupOf(field) === name).sort((one, other) => order(one) - order(other));
     if (!mine.length) return null;
     const text = this.model.config_schema.properties[name]?.description;
-    return h("details", { class: "panel group", open: isOpen }, h("summary", {}, h("h2", {}, title)),
+    const told = h("span", { class: "muted small" });
+    this.summaries.push({ told, keys: mine.map(({ key }) => key) });
+    return h("details", { class: "panel group", open: isOpen }, h("summary", {}, h("h2", {}, title), told),
       text ? h("p", { class: "muted small" }, `${text}.`) : null,
       h("div", { class: "fields" }, mine.map(({ key }) => this.controls.get(key).element)));
   }
@@ -61,6 +64,10 @@ export class ConfigForm {
       const isOwn = this.own.has(key);
       const value = isOwn ? this.own.get(key) : path.reduce((part, name) => part?.[name], this.settled);
       this.controls.get(key).show(value, isOwn);
+    }
+    for (const { told, keys } of this.summaries) {
+      const set = keys.filter((key) => this.own.has(key)).length;
+      setText(told, `${keys.length} ${keys.length === 1 ? "option" : "options"}${set ? `, ${set} set` : ""}`);
     }
   }
 

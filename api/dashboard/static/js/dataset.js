@@ -44,7 +44,7 @@ async function versionsOf(dataset) {
 
 function showActions(dataset) {
   fill(byId("actions"),
-    h("a", { class: "button primary", href: `/new?dataset_id=${id}` }, "Train on this"),
+    h("a", { class: "button primary", href: `/new?dataset=${id}` }, "Train on this"),
     h("a", { class: "button", href: `/datasets?version_of=${id}` }, "Add pictures"),
     h("button", { type: "button", class: "danger", onclick: () => remove(dataset) }, "Delete"));
 }
@@ -97,7 +97,7 @@ function showSheet() {
 async function jobs() {
   const page = await request("GET", `/v1/jobs?${new URLSearchParams({ dataset_id: id, fields: JOB_FIELDS, limit: 20 })}`);
   if (!page.items.length) {
-    empty(byId("jobs"), "None yet.", h("a", { class: "button primary", href: `/new?dataset_id=${id}` }, "Train on this"));
+    empty(byId("jobs"), "None yet.", h("a", { class: "button primary", href: `/new?dataset=${id}` }, "Train on this"));
     return null;
   }
   return h("ul", { class: "plain stack tight" }, page.items.map((job) => h("li", { class: "row" },

@@ -1,4 +1,5 @@
 // What a form needs to know of a configuration, read from its JSON Schema.
+import { count } from "./format.js";
 
 /**
  * The fields of a schema, those of nested objects among them; what can have one value only is left out.
@@ -56,13 +57,15 @@ export function wrongOf(field, value) {
 
 /** `2 to 256`, `above 0, at most 1`; empty where there is no range. */
 export function rangeOf({ low, high, isAboveLow, isBelowHigh }) {
-  if (low !== undefined && high !== undefined && !isAboveLow && !isBelowHigh) return `${low} to ${high}`;
+  if (low !== undefined && high !== undefined && !isAboveLow && !isBelowHigh) return `${shown(low)} to ${shown(high)}`;
   const parts = [
-    low === undefined ? null : `${isAboveLow ? "above" : "at least"} ${low}`,
-    high === undefined ? null : `${isBelowHigh ? "below" : "at most"} ${high}`,
+    low === undefined ? null : `${isAboveLow ? "above" : "at least"} ${shown(low)}`,
+    high === undefined ? null : `${isBelowHigh ? "below" : "at most"} ${shown(high)}`,
   ];
   return parts.filter(Boolean).join(", ");
 }
+
+const shown = (bound) => (Number.isInteger(bound) ? count(bound) : String(bound));
 
 /** `total_images` as people write it. */
 export function words(name) {

@@ -22,7 +22,7 @@ function finding({ code, kind, severity, advice, count: number, pictures }) {
     h("p", {}, advice),
     thumbnails(seen),
     unseen.length ? folded(`${count(unseen.length)} by name`, h("ul", { class: "small" }, unseen.map(({ name }) => h("li", { class: "wrap" }, name)))) : null,
-    number > pictures.length ? h("p", { class: "muted small" }, `The first ${count(pictures.length)} are listed.`) : null);
+    pictures.length && number > pictures.length ? h("p", { class: "muted small" }, `The first ${count(pictures.length)} are listed.`) : null);
 }
 
 function thumbnails(pictures) {

@@ -25,7 +25,7 @@ async function begin() {
     fill(byId("loading"));
     byId("loading").removeAttribute("aria-busy");
     page.hidden = false;
-    showDatasets(query.get("dataset_id") ?? from.datasetId);
+    showDatasets(query.get("dataset") ?? from.datasetId);
     showFamilies(from.family);
     showPresets();
     queue = new QueueForm(byId("queue"), { initFrom: from.checkpointId, note: from.note, onChange: changed });
@@ -38,7 +38,7 @@ async function begin() {
 /** The newest versions, and the one that the address names, which may be older. */
 async function chosenFrom(listed) {
   const { items } = await listed;
-  const wanted = query.get("dataset_id");
+  const wanted = query.get("dataset");
   if (!wanted || items.some(({ id }) => id === wanted)) return items;
   return [await request("GET", `/v1/datasets/${encodeURIComponent(wanted)}`), ...items];
 }

@@ -8,9 +8,10 @@ const SLOWEST_MS = 30_000;
  *
  * @param {() => Promise<void>} look
  * @param {number} everyMs
+ * @param {(state: string, title?: string) => void} [onState] hears how it went.
  * @returns {() => void} looks now.
  */
-export function poll(look, everyMs) {
+export function poll(look, everyMs, onState = showState) {
   let timer, isBusy = false, failures = 0;
   async function turn() {
     clearTimeout(timer);
@@ -19,10 +20,10 @@ export function poll(look, everyMs) {
     try {
       await look();
       failures = 0;
-      showState("live");
+      onState("live");
     } catch (error) {
       failures += 1;
-      showState("offline", error.message);
+      onState("offline", error.message);
     }
     isBusy = false;
     timer = setTimeout(turn, Math.min(everyMs * 2 ** failures, SLOWEST_MS));
@@ -34,8 +35,7 @@ export function poll(look, everyMs) {
 }
 
 /** Say in the page's badge how fresh it is: connecting, live, reconnecting, offline, over. */
-export function showState(state, title = "") {
-  const badge = byId("live");
+export function showState(state, title = "", badge = byId("live")) {
   badge.dataset.state = state;
   badge.title = title;
   setText(badge, state);

@@ -40,7 +40,7 @@ class Card {
     this.bar.remove();
     this.show(`${count(dataset.image_count)} pictures.`,
       h("a", { class: "button", href: `/datasets/${dataset.id}` }, "Look at it"),
-      h("a", { class: "button primary", href: `/new?dataset_id=${dataset.id}` }, "Train on this"));
+      h("a", { class: "button primary", href: `/new?dataset=${dataset.id}` }, "Train on this"));
     fill(this.more, rejections(dataset.rejected, { open: true }));
     say(`The dataset ${dataset.name} is there: ${dataset.image_count} pictures.`);
     this.onMade(dataset);
