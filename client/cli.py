@@ -32,7 +32,7 @@ from core.schemas.jobs import JobOut, Status
 from core.schemas.training import DEFAULT_FAMILY
 
 if TYPE_CHECKING:
-    from client.http import Client
+    from client.http import SlaeGan
 
 app = typer.Typer(
     name="slaegan", no_args_is_help=True, pretty_exceptions_enable=False, help=(
@@ -346,7 +346,7 @@ def demo(
     say(f"Done. {summary} names the grid, the curve and the checkpoint.")
 
 
-def _watch(client: Client, job: JobOut) -> None:
+def _watch(client: SlaeGan, job: JobOut) -> None:
     console = Console()
     while True:
         try:
@@ -364,7 +364,7 @@ def _watch(client: Client, job: JobOut) -> None:
         raise typer.Exit(1)
 
 
-def _goes_on(client: Client, job: JobOut, console: Console) -> bool:
+def _goes_on(client: SlaeGan, job: JobOut, console: Console) -> bool:
     """Ask what Ctrl-C meant; whether to go on watching."""
     answer = "leave"
     if console.is_terminal:

@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from client.http import Client
+    from client.http import SlaeGan
 
 # A log may hold what moves a cursor, clears a terminal or sets its title: tabs stay, the rest goes.
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
-def printed(client: Client, job_id: UUID, *, follow: bool, tail: int | None) -> Iterator[str]:
+def printed(client: SlaeGan, job_id: UUID, *, follow: bool, tail: int | None) -> Iterator[str]:
     """The log as lines of plain text.
 
     Args:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from client import connection
-from client.http import Client
+from client.http import SlaeGan
 from client.watch import in_style
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def path_of(text: str) -> Path:
     return Path(text)
 
 
-def connect(url: str | None, key: str | None, data: Path | None) -> Client:
+def connect(url: str | None, key: str | None, data: Path | None) -> SlaeGan:
     """A client of the service that the options, the environment, or a running local stack name."""
     found = connection.find(url=url, key=key, data=data)
-    return Client(found.url, found.key)
+    return SlaeGan(found.url, found.key)
 
 
 def say(text: str) -> None:

@@ -19,7 +19,7 @@ from core.schemas.datasets import LabelSource, Rejection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from client.http import Client
+    from client.http import SlaeGan
     from core.schemas.datasets import DatasetOut
 
     Progressed = Callable[[int, int], None]
@@ -107,7 +107,7 @@ def upload(
             send(client, path, name=name or path.resolve().stem, labels=labels)
 
 
-def send(client: Client, source: Path, *, name: str, labels: LabelSource = "auto") -> DatasetOut:
+def send(client: SlaeGan, source: Path, *, name: str, labels: LabelSource = "auto") -> DatasetOut:
     """Upload a folder or an archive, and tell what became of it.
 
     Args:

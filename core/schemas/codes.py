@@ -151,6 +151,11 @@ class CodesConfig(TrainingConfig):
         return ("family", "code_factor", "autoencoder_channels")
 
     @property
+    def mixing_sides(self) -> tuple[int, ...]:
+        """Those of the pair, of codes."""
+        return self.pair_config.mixing_sides
+
+    @property
     def pair_architecture(self) -> dict[str, Any]:
         """The fields that decide the shapes and the meaning of the pair's weights, with their values."""
         pair = self.pair_config

@@ -10,6 +10,7 @@ from core.schemas.models import Source
 from core.schemas.training import TrainingConfig, by_resolution
 
 _WIDTH = {64: 0.5, 128: 0.5}
+_FASTGAN_MIN = 256  # the published sizes begin here
 
 
 class SlaeganConfig(TrainingConfig):
@@ -82,3 +83,12 @@ class SlaeganConfig(TrainingConfig):
     @property
     def uses_perceptual(self) -> bool:
         return self.decoders or self.coverage > 0
+
+    @property
+    def mixing_sides(self) -> tuple[int, ...]:
+        """Those whose maps the skip-layer excitation gates."""
+        if not self.excitation:
+            return ()
+        if self.resolution <= _FASTGAN_MIN:
+            return (self.resolution // 4, self.resolution // 2, self.resolution)
+        return (64, 128, 256, 512)

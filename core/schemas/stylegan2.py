@@ -116,3 +116,8 @@ class Stylegan2Config(GanConfig):
     @property
     def needs_labels(self) -> bool:
         return self.conditional
+
+    @property
+    def mixing_sides(self) -> tuple[int, ...]:
+        """All but the first: from 4x4 on the whole picture would be the other's."""
+        return tuple(2**power for power in range(3, self.resolution.bit_length()))

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from core.schemas.families import Config
+from core.schemas.generations import Rendering
 from core.schemas.sent import Frozen
 
 # What a picture of a snapshot shows: the grid, which all families have, or what one alone has.
@@ -80,6 +81,45 @@ class EvaluationSpec(Frozen):
         None, description="The class of each picture that was kept from it"
     )
     work_dir: Path | None = Field(None, description="Where to leave the sheet of nearest neighbours")
+
+
+class RenderSpec(Frozen):
+    """All that one generation or export needs; the child that renders reads one a line."""
+
+    generator: Path = Field(description="A snapshot's generator file")
+    config: Config
+    request: Rendering
+    work_dir: Path = Field(description="Where the files go; made if missing, to be empty")
+    cache_dir: Path = Field(description="Shared by jobs: the packed training pictures, by content hash")
+    weights_dir: Path
+    device: str = Field(description="cpu or cuda:0")
+    images_dir: Path | None = Field(
+        None, description="Of the training pictures, where nearest ones are wanted"
+    )
+    dataset_hash: str | None = Field(None, description="Names their content; with images_dir")
+    picture: Path | None = Field(None, description="What a projection is to come near: a normalised picture")
+    classes: tuple[str, ...] = Field((), description="Names of the classes, where the training was by class")
+
+
+class RenderedFile(Frozen):
+    """A file that a rendering left in its work folder, complete and fsynced."""
+
+    name: str = Field(description="In the work folder; lower-case letters, digits, '-', '.' alone")
+    media_type: str
+    size_bytes: int
+    sha256: str
+    role: Literal["main", "preview", "picture", "latent"] = Field(
+        description="main: the answer, one in each; preview: a PNG to show of it; picture: one PNG of many; latent: "
+        "where a projection arrived"
+    )
+
+
+class RenderedTick(Frozen):
+    """What a rendering made, and what is to be told of it."""
+
+    tick: Literal["rendered"] = "rendered"
+    files: tuple[RenderedFile, ...] = Field(min_length=1)
+    facts: dict[str, Any] = Field(default_factory=dict)
 
 
 class FactsTick(Frozen):
@@ -178,6 +218,7 @@ Tick = Annotated[
     | SnapshotTick
     | WarningTick
     | MetricsTick
+    | RenderedTick
     | FinishedTick
     | StoppedTick
     | ErrorTick,

@@ -214,6 +214,11 @@ class TrainingConfig(Frozen, Sent):
         return False
 
     @property
+    def mixing_sides(self) -> tuple[int, ...]:
+        """Sides of the feature maps from which on another picture's style can act, ascending; empty where none can."""
+        return ()
+
+    @property
     def needs_checkpoint(self) -> bool:
         """Whether this training must begin from a checkpoint."""
         return False
