@@ -28,6 +28,7 @@ PAGES = {
     "/datasets/{dataset_id}": "dataset.html",
     "/new": "new.html",
     "/compare": "compare.html",
+    "/playground/{job_id}": "playground.html",
     "/workers": "workers.html",
     "/sign-in": "sign_in.html",
 }
