@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA ?= slaegan-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format bench bench-train bench-metrics bench-codes families chaos fuzz fuzz-api load openapi openapi-release study ablation lock clean
+.PHONY: help setup demo up test browser screenshots check format bench bench-train bench-metrics bench-codes families chaos fuzz fuzz-api load openapi openapi-release study ablation lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ up: $(STAMP) ## Start the whole stack, data in DATA=slaegan-data
 test: $(STAMP) ## Run every test that this machine can run
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/integration tests/gpu
 	$(BIN)/python -m pytest tests/e2e
+
+browser: $(STAMP) ## Run the tests of the dashboard in Chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
+
+screenshots: $(STAMP) ## Write pictures of the dashboard's pages into build/screenshots, and a few into docs/screenshots
+	$(BIN)/python -m tests.browser.screenshots
 
 check: $(STAMP) ## Lint, types, architecture, known vulnerabilities
 	$(BIN)/ruff check .

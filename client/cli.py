@@ -53,7 +53,7 @@ _LEFT_RUNNING = 130
 # The dataset of a job that is checked before its pictures are uploaded.
 _NOT_YET = UUID(int=0)
 
-OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the API's page in the browser.")]
+OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the dashboard in the browser.")]
 
 TrainSource = Annotated[
     Path | None,

@@ -86,11 +86,11 @@ def up(
                 external=external_urls(),
             ) as stack:
                 connection.point_to(folder.path)
-                say(f"Ready: {place.url}")
+                say(f"Ready: {place.url}   Dashboard: open it in a browser, and sign in with the key")
                 say(f"Data folder: {folder.path}   API key: in {folder.client_json}   Logs: {folder.logs}")
                 say("Ctrl-C stops everything.")
                 if open_page:
-                    webbrowser.open(f"{place.url}/docs")
+                    webbrowser.open(place.url)
                 while True:
                     check_stop()
                     stack.check()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from core import db
 from tests.browser import seeded
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE_MS = 10_000
+PATIENCE_MS = 30_000  # a deadline, for busy machines
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,30 +42,39 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def api(module_database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A service that the tests of a module share; every test of it is a tenant of its own."""
+    """A service that the tests of a module share."""
     folder = tmp_path_factory.mktemp("api")
     with running_api(folder, database_url=module_database_url, broker_url=broker_url) as api:
         yield api
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def owner(api: Api) -> Iterator[Person]:
+    """The tenant whose pages are looked at."""
     with new_person(api) as person:
         yield person
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def jobs(owner: Person) -> dict[str, str]:
     """One job in each state, by what it is."""
     with db.sessions()() as session:
         return seeded.some_jobs(owner, session)
 
 
-@pytest.fixture
-def page(browser: Browser, api: Api) -> Iterator[Page]:
-    """A page of nobody; whatever its console says against it fails the test."""
+@pytest.fixture(scope="module")
+def context(browser: Browser, api: Api) -> Iterator[BrowserContext]:
+    """A browser whose cache the tests of a module share: plotly is read once."""
+    expect.set_options(timeout=PATIENCE_MS)
     context = browser.new_context(base_url=str(api.url), reduced_motion="reduce")
     context.set_default_timeout(PATIENCE_MS)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page of nobody; whatever its console says against it fails the test."""
     page = context.new_page()
     complaints: list[str] = []
 
@@ -77,7 +86,11 @@ def page(browser: Browser, api: Api) -> Iterator[Page]:
     page.on("console", note)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
-    context.close()
+    context.set_offline(False)
+    page.evaluate("localStorage.clear()")
+    for opened in context.pages:
+        opened.close()
+    context.clear_cookies()
     assert complaints == []
 
 

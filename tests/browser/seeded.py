@@ -51,11 +51,17 @@ def grid(step: int, *, side: int = 64, columns: int = 8, rows: int = 4) -> bytes
     return written.getvalue()
 
 
-def submit(person: Person, session: Session, name: str, *, worker: str | None = None, **config: Any) -> Any:
-    """A queued job; with a worker's name, one that it has taken, as that attempt."""
-    body = {"resolution": 64, "total_images": TOTAL, **config}
-    job = story.submit(person, name=name, config=body)
-    return job if worker is None else story.start(session, job, worker=worker)
+def submit(person: Person, name: str, **values: Any) -> dict[str, Any]:
+    """A queued job, on the person's only dataset; it is not taken before those that `start` submits."""
+    have = person.get("/v1/datasets").json()["items"]
+    dataset_id = have[0]["id"] if have else story.upload(person)
+    config = {"resolution": 64, "total_images": TOTAL}
+    return story.submit(person, name=name, config=config, dataset_id=dataset_id, **{"priority": 0, **values})
+
+
+def start(person: Person, session: Session, name: str, *, worker: str) -> Attempt:
+    """A job that a worker has taken; no other tenant of the database may have queued ones."""
+    return story.start(session, submit(person, name, priority=100), worker=worker)
 
 
 def train(session: Session, attempt: Attempt, *, snapshots: int, copies: float = 0.0) -> None:
@@ -120,24 +126,24 @@ def alarm(session: Session, attempt: Attempt) -> None:
 def some_jobs(person: Person, session: Session) -> dict[str, str]:
     """A job in each state that a page shows differently; their ids by what they are."""
     ids = {}
-    done = submit(person, session, "Emoji faces, first try", worker="gpu-1")
+    done = start(person, session, "Emoji faces, first try", worker="gpu-1")
     train(session, done, snapshots=10)
     endings.finish(session, done)
     session.commit()
     endings.settle(session, done.job_id)
-    failed = submit(person, session, "Scratches at 1024", worker="gpu-1")
+    failed = start(person, session, "Scratches at 1024", worker="gpu-1")
     endings.fail(
         session, failed, OutOfMemory("The device has 22 GiB, and 31 GiB were needed: lower the batch.")
     )
-    copying = submit(person, session, "Six stamps, no augmentation", worker="gpu-1")
+    copying = start(person, session, "Six stamps, no augmentation", worker="gpu-1")
     train(session, copying, snapshots=7, copies=0.05)
     alarm(session, copying)
-    running = submit(person, session, "Rare weld defects", worker="gpu-2")
+    running = start(person, session, "Rare weld defects", worker="gpu-2")
     train(session, running, snapshots=4)
     ids |= {"succeeded": done, "failed": failed, "alarm": copying, "running": running}
     ids = {name: str(attempt.job_id) for name, attempt in ids.items()}
-    ids["queued"] = submit(person, session, HOSTILE)["id"]
-    ids["paused"] = submit(person, session, "Portraits, waiting for the weekend")["id"]
+    ids["queued"] = submit(person, HOSTILE)["id"]
+    ids["paused"] = submit(person, "Portraits, waiting for the weekend")["id"]
     requests.pause(session, tenant_id=person.tenant_id, job_id=ids["paused"])
     for name, kind in (("gpu-1", "train"), ("gpu-2", "train"), ("eval-1", "metrics")):
         session.merge(Worker(name=name, kind=kind, device="NVIDIA L4, 22 GiB", host="node-7", pid=4_311))

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_tests_that_the_page_names_exist() -> None:
     page = (ROOT / "docs" / "security.md").read_text()
-    named = re.findall(r"`((?:unit|integration|e2e)/[\w/.]+)`", page)
+    named = re.findall(r"`((?:unit|integration|e2e|browser)/[\w/.]+)`", page)
     assert len(named) > 20
     assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []
 

@@ -1,7 +1,7 @@
 // Lines over training time, drawn by plotly (a script of the page: {{ asset('plotly.min.js') }}) in the page's colours.
 
 const drawn = new Map();
-const still = matchMedia("(prefers-reduced-motion: reduce)");
+const FLOOR_DASHES = ["dot", "dashdot", "longdash"];
 
 const probe = document.body.appendChild(document.createElement("span"));
 probe.hidden = true;
@@ -39,13 +39,22 @@ export function erase(place) {
   Plotly.purge(place);
 }
 
-function traces({ lines }) {
-  return lines.map(({ name, x, y, palette = 0, dash = "solid", spread, points = x.length < 60, text }) => ({
+function traces({ lines, floors = [] }) {
+  const ages = lines.flatMap((line) => line.x);
+  const span = [0, Math.max(...ages)];
+  return [...lines.map(lineTrace), ...floors.map(({ name, y }, i) => ({
+    type: "scatter", mode: "lines", name: escaped(name), x: span, y: [y, y], hoverinfo: "skip",
+    line: { color: colour("--text-soft"), width: 1.5, dash: FLOOR_DASHES[i % FLOOR_DASHES.length] },
+  }))];
+}
+
+function lineTrace({ name, x, y, palette = 0, dash = "solid", spread, points = x.length < 60, text }) {
+  return {
     type: "scatter", mode: points ? "lines+markers" : "lines", name: escaped(name), x, y, connectgaps: true,
     line: { color: colour(`--series-${palette + 1}`), width: 2, dash }, marker: { size: 6 },
     error_y: spread ? { type: "data", array: spread, thickness: 1, width: 3 } : undefined,
     text: text?.map(escaped), hovertemplate: `%{y:.4~g}${text ? " %{text}" : ""}`,
-  }));
+  };
 }
 
 function layout({ floors = [], marks = [], x, y, logarithmic = false, lines }) {
@@ -56,21 +65,13 @@ function layout({ floors = [], marks = [], x, y, logarithmic = false, lines }) {
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: text },
     margin: { t: 16, r: 16, b: 40, l: 48 }, hovermode: "x unified", uirevision: "kept",
     hoverlabel: { bgcolor: colour("--panel"), bordercolor: colour("--line"), font: { color: colour("--text") } },
-    showlegend: lines.length > 1, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
-    transition: still.matches ? undefined : { duration: 0 },
+    showlegend: lines.length + floors.length > 1, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
     xaxis: { ...axis, title: { text: escaped(x) }, rangemode: "tozero", tickformat: "~s" },
     yaxis: { ...axis, title: { text: escaped(y) }, type: logarithmic ? "log" : "linear", rangemode: logarithmic ? "normal" : "tozero" },
-    shapes: [...floors.map(floorLine), ...marks.map(markLine)],
-    annotations: [...floors.map(floorName), ...marks.map(markName)],
+    shapes: marks.map(markLine), annotations: marks.map(markName),
   };
 }
 
-const floorLine = ({ y }) => ({
-  type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color: colour("--text-soft"), width: 1, dash: "dot" },
-});
-const floorName = ({ name, y }) => ({
-  xref: "paper", x: 1, y, xanchor: "right", yanchor: "bottom", text: escaped(name), showarrow: false, font: { size: 11 },
-});
 const markLine = ({ x }) => ({
   type: "line", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line: { color: colour("--accent"), width: 1, dash: "dash" },
 });

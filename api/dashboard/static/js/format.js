@@ -1,7 +1,8 @@
 // Numbers, times and sizes in the reader's own way of writing them.
 
 const locale = navigator.languages;
-const MISSING = "–";
+/** What stands for a value that is not there. */
+export const MISSING = "–";
 const plain = new Intl.NumberFormat(locale);
 const short = new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 });
 const share = new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 1 });

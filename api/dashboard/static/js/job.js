@@ -20,7 +20,7 @@ const grids = new Filmstrip(byId("grids"), { label: "Sample grid", none: "No gri
 const pairs = new Filmstrip(byId("pairs"), { label: "Generated beside nearest real", none: "No such picture yet: evaluations leave them." });
 let job = null;
 let lossesOf = null;
-let lossesAt = 0;
+let lossesAt = -Infinity;
 let stream = null;
 
 async function showJob() {
@@ -82,4 +82,4 @@ async function begin() {
 }
 
 byId("job").hidden = false;
-await begin();
+begin();

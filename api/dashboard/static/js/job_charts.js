@@ -14,10 +14,10 @@ export function showCurves(points, job) {
   const marks = job.best ? [{ x: job.best.images_seen, name: "best" }] : [];
   const floors = (pairs) => pairs.flatMap(([name, y]) => (y === null || y === undefined ? [] : [{ name, y }]));
   chart("fid", linesOf(done, [["FID", "fid"], ["FID, held out", "fid_held_out"]]), {
-    y: "FID", marks, floors: floors([["halves of the training set", newest?.floor_fid_halves], ["its mirror images", newest?.floor_fid_mirror]]),
+    y: "FID", marks, floors: floors([["floor: halves of the real", newest?.floor_fid_halves], ["floor: mirrored real", newest?.floor_fid_mirror]]),
   });
   chart("kid", linesOf(done, [["KID", "kid", "kid_sd"], ["KID, held out", "kid_held_out", "kid_sd_held_out"]]), {
-    y: "KID", marks, floors: floors([["halves", newest?.floor_kid_halves], ["mirror images", newest?.floor_kid_mirror]]),
+    y: "KID", marks, floors: floors([["floor: halves", newest?.floor_kid_halves], ["floor: mirrored", newest?.floor_kid_mirror]]),
   });
   chart("coverage", linesOf(done, [["precision", "precision"], ["recall", "recall"]]), { y: "share", marks, floors: [] });
   chart("copies", linesOf(done, [["copy rate", "copy_rate"]]), {

@@ -1,6 +1,6 @@
 // What a job is: its head, its configuration, its files.
 import { byId, fill, h, setText } from "./dom.js";
-import { bytes, compact, count, date, duration, number, percent, protocolName } from "./format.js";
+import { ago, bytes, compact, count, date, duration, number, percent, protocolName } from "./format.js";
 import { empty } from "./states.js";
 
 /** Name, state, alarms, error and figures. */
@@ -46,7 +46,7 @@ function figures(job) {
     figure("KID, latest", number(job.latest?.kid), job.latest ? `± ${number(job.latest.kid_sd, 2)}` : null),
     figure("Copies", percent(job.latest?.copy_rate)),
     figure("Run, attempt", `${job.run}, ${job.attempt}`, job.worker ? `on ${job.worker}` : null),
-    figure("Begun", h("span", { class: "small" }, date(job.started_at)), job.finished_at ? `over ${date(job.finished_at)}` : null),
+    figure("Begun", job.started_at ? ago(job.started_at) : "–", job.finished_at ? `over ${ago(job.finished_at)}` : date(job.started_at)),
   ];
 }
 

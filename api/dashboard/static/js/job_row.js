@@ -1,6 +1,6 @@
 // A row of the list of jobs: made once, then patched where something is new.
 import { h, setText } from "./dom.js";
-import { ago, count, date, duration, number, percent, protocolName } from "./format.js";
+import { ago, count, date, duration, MISSING, number, percent, protocolName } from "./format.js";
 
 /** What a row needs of a job. */
 export const FIELDS = [
@@ -16,14 +16,13 @@ export const HEADINGS = [
 
 /** A row's elements by what they show. */
 export function makeRow(job) {
-  const part = (tag, attributes) => h(tag, attributes);
   const parts = {
-    badge: part("span", { class: "badge" }), alarm: part("span", { class: "badge", "data-state": "alarm" }),
-    name: h("a", { href: `/jobs/${job.id}` }), family: part("td", { "data-label": "" }),
-    bar: part("span", { class: "progress" }), share: part("span", { class: "small muted" }),
-    rate: part("td", { class: "number", "data-label": "images/s" }), left: part("td", { class: "number", "data-label": "left" }),
-    latest: part("td", { class: "number", "data-label": "FID" }), best: part("td", { class: "number", "data-label": "best FID" }),
-    curve: part("td", { class: "curve" }), since: part("td", { class: "number", "data-label": "" }),
+    badge: h("span", { class: "badge" }), alarm: h("span", { class: "badge", "data-state": "alarm" }),
+    name: h("a", { href: `/jobs/${job.id}` }), family: h("td", { "data-label": "" }),
+    bar: h("span", { class: "progress" }), share: h("span", { class: "small muted" }),
+    rate: h("td", { class: "number", "data-label": "images/s" }), left: h("td", { class: "number", "data-label": "left" }),
+    latest: h("td", { class: "number", "data-label": "FID" }), best: h("td", { class: "number", "data-label": "best FID" }),
+    curve: h("td", { class: "curve" }), since: h("td", { class: "number", "data-label": "" }),
   };
   const element = h("tr", { dataset: { id: job.id } },
     h("td", {}, h("span", { class: "row tight" }, parts.badge, parts.alarm)), h("td", { class: "name" }, parts.name), parts.family,
@@ -47,8 +46,8 @@ export function patchRow(row, job) {
   parts.bar.style.setProperty("--share", job.progress);
   setText(parts.share, `${percent(job.progress)} of ${count(job.total_images)}`);
   const trains = job.status === "running";
-  setText(parts.rate, trains ? number(job.images_per_s) : "–");
-  setText(parts.left, trains ? duration(job.eta_s) : "–");
+  showValue(parts.rate, trains ? number(job.images_per_s) : MISSING);
+  showValue(parts.left, trains ? duration(job.eta_s) : MISSING);
   showFid(parts.latest, job.latest);
   showFid(parts.best, job.best);
   setText(parts.since, ago(job.created_at));
@@ -56,9 +55,15 @@ export function patchRow(row, job) {
   row.job = job;
 }
 
+/** A card of a narrow screen leaves out what is missing. */
+function showValue(cell, text) {
+  setText(cell, text);
+  cell.classList.toggle("none", text === MISSING);
+}
+
 /** A FID says nothing without what it was computed under. */
 function showFid(cell, point) {
-  setText(cell, number(point?.fid));
+  showValue(cell, number(point?.fid));
   cell.title = point ? `${protocolName(point.protocol)} at ${count(point.images_seen)} images` : "";
   if (point) cell.dataset.protocol = point.protocol.extractor ?? "";
   else delete cell.dataset.protocol;

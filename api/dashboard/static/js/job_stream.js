@@ -1,12 +1,13 @@
 // A job's events and its log, as they happen.
 import { request } from "./api.js";
 import { byId, h, say } from "./dom.js";
-import { compact, time } from "./format.js";
+import { brief, compact, time } from "./format.js";
 import { showState } from "./poll.js";
 import { follow } from "./sse.js";
 
 const EVENTS_SHOWN = 300;
 const LINES_SHOWN = 1_000;
+const ID = /^[0-9a-f-]{36}$/;
 const LOUD = new Set(["alarm", "warning", "failed"]);
 
 /** Show events, newest first, and tell of each; `isOver` once the job has said its last. */
@@ -34,7 +35,7 @@ export function followEvents(path, onEvent) {
 function eventLine({ seq, type, at, payload }) {
   const { message, images_seen: seen, ...rest } = payload;
   const facts = Object.entries(rest).filter(([, value]) => value !== null && typeof value !== "object")
-    .map(([name, value]) => `${name} ${typeof value === "string" && value.length > 36 ? `${value.slice(0, 12)}…` : value}`);
+    .map(([name, value]) => `${name.replaceAll("_", " ")} ${ID.test(value) ? brief(value) : value}`);
   return h("li", { class: LOUD.has(type) ? "loud" : null, title: `event ${seq}` },
     h("time", { datetime: at }, time(at)), " ", h("strong", {}, type),
     seen === undefined ? null : ` at ${compact(seen)} images`, message ? `: ${message}` : facts.length ? `: ${facts.join(", ")}` : "");

@@ -18,21 +18,14 @@ const form = byId("filter");
 const more = byId("more");
 const rows = new Map();
 const body = h("tbody");
+let filter = {}; // What the form says, without what is empty.
 let cursor = null;
 let turn = 0; // Counts filters: an answer to an earlier one is dropped.
 
-function address(params) {
-  const filter = new FormData(form);
-  const query = new URLSearchParams({ fields: FIELDS, ...params });
-  for (const name of ["status", "text"]) if (filter.get(name) && !query.has(name)) query.set(name, filter.get(name));
-  return `/v1/jobs?${query}`;
-}
+const address = (params) => `/v1/jobs?${new URLSearchParams({ ...filter, fields: FIELDS, ...params })}`;
 
-const matches = (job) => {
-  const filter = new FormData(form);
-  const name = job.name.toLocaleLowerCase();
-  return (!filter.get("status") || job.status === filter.get("status")) && name.includes(filter.get("text").toLocaleLowerCase());
-};
+const matches = (job) => (!filter.status || job.status === filter.status)
+  && job.name.toLocaleLowerCase().includes((filter.text ?? "").toLocaleLowerCase());
 
 /** Put a job where it belongs: newest first. */
 function place(job) {
@@ -45,11 +38,19 @@ function place(job) {
   } else if (matches(job)) {
     row = makeRow(job);
     rows.set(job.id, row);
-    const next = Array.from(body.children).find((other) => rows.get(other.dataset.id).job.created_at < job.created_at);
-    body.insertBefore(row.element, next ?? null);
+    body.insertBefore(row.element, placeOf(job));
     seen.observe(row.element);
   }
   if (row) row.toldAt = performance.now();
+}
+
+/** The row above which a job stands; mostly it is older than all that are shown, or newer. */
+function placeOf(job) {
+  const isOlder = (element) => rows.get(element.dataset.id).job.created_at < job.created_at;
+  if (!body.lastElementChild || !isOlder(body.lastElementChild)) return null;
+  let next = body.firstElementChild;
+  while (!isOlder(next)) next = next.nextElementSibling;
+  return next;
 }
 
 function remove(row) {
@@ -63,14 +64,14 @@ async function begin() {
   const mine = ++turn;
   rows.clear();
   seen.disconnect();
-  loading(list, "Loading jobs…");
   remember();
+  loading(list, "Loading jobs…");
   try {
     const page = await request("GET", address({ limit: FIRST_PAGE }));
     if (mine !== turn) return;
     fill(body);
     list.removeAttribute("aria-busy");
-    fill(list, h("div", { class: "scroll" }, h("table", { class: "cards" }, h("caption", { class: "unseen" }, "Jobs, the newest first"),
+    fill(list, h("div", { class: "scroll" }, h("table", { class: "cards jobs" }, h("caption", { class: "unseen" }, "Jobs, the newest first"),
       h("thead", {}, h("tr", {}, HEADINGS.map(([text, isNumber]) => h("th", { scope: "col", class: isNumber ? "number" : null }, text)))), body)));
     extend(page);
   } catch (error) {
@@ -91,8 +92,7 @@ function summarise() {
   fill(byId("alarms"), loud.slice(0, 3).map(({ job }) => h("div", { class: "alarm" },
     h("strong", {}, h("a", { href: `/jobs/${job.id}` }, job.name || job.id)), job.alarms[0].message)));
   if (rows.size || list.hasAttribute("aria-busy")) return;
-  const filter = new FormData(form);
-  if (filter.get("status") || filter.get("text")) empty(list, "No job passes this filter.");
+  if (filter.status || filter.text) empty(list, "No job passes this filter.");
   else empty(list, "There is no job yet. Submit one: slaegan train, or POST /v1/jobs.");
 }
 
@@ -142,7 +142,7 @@ const seen = new IntersectionObserver((entries) => {
 
 /** Keep the filter in the address, so that going back and sharing it work. */
 function remember() {
-  const filter = [...new FormData(form)].filter(([, value]) => value);
+  filter = Object.fromEntries([...new FormData(form)].filter(([, value]) => value));
   const query = new URLSearchParams(filter).toString();
   history.replaceState(null, "", query ? `/?${query}` : "/");
 }
@@ -173,5 +173,4 @@ more.addEventListener("click", async () => {
 });
 
 recall();
-await begin();
-poll(look, EVERY_MS);
+begin().then(() => poll(look, EVERY_MS));
