@@ -16,6 +16,7 @@ from rich.text import Text
 from client import connection, control, keys, lint, models, operations, tenants, uploading, usage, weights
 from client.arguments import asked_job, configuration, find_dataset, find_job, find_weights
 from client.backtracking import question, told, wait_for
+from client.commands import generations
 from client.comparison import comparison_table, differences_table
 from client.logs import printed
 from client.options import Data, Job, Key, Url, connect, path_of, say
@@ -41,6 +42,7 @@ app = typer.Typer(
 )  # fmt: skip
 app.add_typer(control.app)
 app.add_typer(lint.app)
+app.add_typer(generations.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")

@@ -138,12 +138,19 @@ def claim_rendering(session: Session, rendering_id: str) -> renderings.Claim:
     raise AssertionError("it was not in the queue")
 
 
-def post_rendering(session: Session, rendering_id: str, *, data: bytes = b"made") -> None:
+def post_rendering(
+    session: Session,
+    rendering_id: str,
+    *,
+    data: bytes = b"made",
+    name: str = RENDERED,
+    media_type: str = "image/png",
+) -> None:
     """A worker takes it, and posts one file."""
     claim = claim_rendering(session, rendering_id)
     stored = store_file(data)
     file = renderings.NewFile(
-        name=RENDERED, role="main", media_type="image/png", storage_key=stored.key, sha256=stored.sha256,
+        name=name, role="main", media_type=media_type, storage_key=stored.key, sha256=stored.sha256,
         size_bytes=stored.size_bytes,
     )  # fmt: skip
     renderings.post(session, claim, files=[file], facts={"device": "cpu"})
