@@ -30,6 +30,7 @@ from api.routes import (
     comparison,
     datasets,
     docs,
+    estimates,
     evaluations,
     events,
     generations,
@@ -83,8 +84,8 @@ def create_app() -> FastAPI:
         },
     )
     every = (
-        *(datasets, uploads, jobs, comparison, evaluations, generations, events, logs, artifacts),
-        *(webhooks, models, keys, audit, usage, health, monitoring, docs, pages, session, assets),
+        *(datasets, uploads, jobs, estimates, comparison, evaluations, generations, events, logs),
+        *(artifacts, webhooks, models, keys, audit, usage, health, monitoring, docs, pages, session, assets),
     )
     for routes in every:
         app.include_router(routes.router)

@@ -12,6 +12,7 @@ from uuid import UUID
 from api.routes.health import Healthy
 from core.schemas.audit import AuditEntryOut
 from core.schemas.datasets import DatasetOut, Finding, FoundPicture, ImageOut, Lint, Rejection
+from core.schemas.estimates import DeviceEstimate, EstimateIn, EstimateOut
 from core.schemas.evaluations import BacktrackingIn, EvaluationOut
 from core.schemas.generations import ExportIn, PicturesIn
 from core.schemas.jobs import (
@@ -272,6 +273,16 @@ def _things() -> list[BaseModel]:
             position=0, name="smile.png", width=72, height=72, size_bytes=4_301, sha256=PICTURE_SHA256
         ),
         JobIn(dataset_id=DATASET, name="first", config=SlaeganConfig(resolution=64), webhook=WEBHOOK),
+        EstimateIn(config=SlaeganConfig(resolution=64)),
+        EstimateOut(
+            config=CONFIG.model_dump(mode="json"), basis="same",
+            devices=[
+                DeviceEstimate(
+                    device="NVIDIA L4", jobs=3, images_per_s=96.5, training_s=829.0, fastest_s=812.4, slowest_s=841.7,
+                    memory_bytes=6_012_954_214,
+                )
+            ],
+        ),
         RetryIn(fresh=True),
         ExtendIn(total_images=2 * TOTAL_IMAGES),
         SUCCEEDED,

@@ -97,6 +97,7 @@ class TrainingEffects:
                 images_seen=newest.images_seen,
                 images_per_s=newest.images_per_s,
                 losses=losses,
+                peak_memory_bytes=newest.peak_memory_bytes,
             )
         )
 

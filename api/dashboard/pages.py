@@ -24,6 +24,11 @@ router = APIRouter(include_in_schema=False)
 PAGES = {
     "/": "jobs.html",
     "/jobs/{job_id}": "job.html",
+    "/datasets": "datasets.html",
+    "/datasets/{dataset_id}": "dataset.html",
+    "/new": "new.html",
+    "/compare": "compare.html",
+    "/playground/{job_id}": "playground.html",
     "/workers": "workers.html",
     "/sign-in": "sign_in.html",
 }

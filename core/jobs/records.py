@@ -49,10 +49,14 @@ def record_progress(
     images_seen: int,
     images_per_s: float,
     losses: dict[int, dict[str, float]],
+    peak_memory_bytes: int | None = None,
 ) -> None:
-    """Write the clock, the speed and the losses by images seen. Raises LeaseLost."""
+    """Write the clock, the speed, the losses by images seen, and among the facts the memory. Raises LeaseLost."""
     latest = losses[max(losses)] if losses else {}
-    fenced(session, attempt, images_seen=images_seen, images_per_s=images_per_s, losses=latest)
+    values: dict[str, Any] = {"images_seen": images_seen, "images_per_s": images_per_s, "losses": latest}
+    if peak_memory_bytes is not None:
+        values["facts"] = Job.facts.op("||")({"peak_memory_bytes": peak_memory_bytes})
+    fenced(session, attempt, **values)
     if losses:
         rows = [
             {"job_id": attempt.job_id, "run": attempt.run, "images_seen": seen, "losses": values}

@@ -144,6 +144,9 @@ class ProgressTick(Frozen):
     images_seen: int
     images_per_s: float
     losses: dict[str, float]
+    peak_memory_bytes: int | None = Field(
+        None, description="The most that the process has held of its device's memory"
+    )
 
 
 class StateTick(Frozen):

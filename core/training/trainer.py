@@ -31,6 +31,7 @@ from core.training.families import build_networks, family_of
 from core.training.family import Setting
 from core.training.guard import Guard
 from core.training.initial import initialise
+from core.training.memory import peak_memory_bytes
 from core.training.metadata import MetadataBank, load_bank
 from core.training.perceptual import Lpips
 from core.training.pictures import prepare
@@ -217,7 +218,14 @@ class Trainer:
         now = time.perf_counter()
         rate = (self.images_seen - self._told_at) / (now - self._tick_time)
         self._tick_time, self._told_at = now, self.images_seen
-        self._emit(ProgressTick(images_seen=self.images_seen, images_per_s=rate, losses=losses))
+        self._emit(
+            ProgressTick(
+                images_seen=self.images_seen,
+                images_per_s=rate,
+                losses=losses,
+                peak_memory_bytes=peak_memory_bytes(self._device),
+            )
+        )
 
     def _snapshot(self, weights: dict[str, Tensor], *, images_seen: int) -> None:
         began = time.perf_counter()

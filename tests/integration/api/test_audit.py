@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 TUS = {"Tus-Resumable": "1.0.0"}
 # Writing operations that leave no entry, and why.
 EXCEPTIONS = {
-    "append": "an upload's beginning, its dataset and its end are entries; its bytes, in many parts, are none"
+    "append": "an upload's beginning, its dataset and its end are entries; its bytes, in many parts, are none",
+    "estimate_job": "it changes nothing, and is a POST for its body alone",
 }
 # What an operation is called in the document, and a successful answer of it.
 Writes = "Iterator[tuple[str, httpx.Response]]"
@@ -108,6 +109,7 @@ def writes_of_jobs(owner: Person, session: Session) -> Writes:
     yield "extend_job", owner.post(f"/v1/jobs/{succeeded['id']}/extend", json={"total_images": 10**6})
     made = owner.post("/v1/jobs", json={"dataset_id": ids["dataset_id"]})
     yield "create_job", made
+    yield "estimate_job", owner.post("/v1/jobs/estimate", json={})
     for verb in ("pause", "resume", "cancel", "retry"):
         yield f"{verb}_job", owner.post(f"/v1/jobs/{made.json()['id']}/{verb}")
     for job in (ids, {"job_id": succeeded["id"]}, {"job_id": made.json()["id"]}):

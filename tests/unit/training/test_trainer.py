@@ -113,6 +113,8 @@ def test_the_ticks_of_a_run(make_spec: MakeSpec, tmp_path: Path) -> None:
     named |= {tick.state for tick in of(StateTick, ticks)} | {"good.state"}
     assert {path.name for path in work_dir.iterdir()} == named
     for tick in of(ProgressTick, ticks):
+        assert tick.peak_memory_bytes is not None
+        assert 10**7 < tick.peak_memory_bytes < 10**12
         assert tick.images_per_s > 0
         assert {"real", "fake", "reconstruction", "generator"} <= tick.losses.keys()
     assert json.loads(facts.model_dump_json())["facts"] == facts.facts
