@@ -13,6 +13,7 @@ from client.pictures import Picture, picture
 from client.problems import raise_for_problem
 from client.sse import Parser
 from core.errors import InfrastructureError, RateLimited, from_code
+from core.schemas.estimates import EstimateIn, EstimateOut
 from core.schemas.evaluations import BacktrackingIn, EvaluationOut
 from core.schemas.jobs import ComparisonOut, EventOut, ExtendIn, JobIn, JobOut, LogOut, LossOut, Point, Status
 from core.schemas.webhooks import DeliveryOut
@@ -35,6 +36,11 @@ class Jobs:
     def create_job(self, job: JobIn) -> Flow[JobOut]:
         """Queue a training; what is not set in its configuration, the service chooses."""
         return fetch(JobOut, "POST", "/v1/jobs", json=job.model_dump(mode="json", exclude_unset=True))
+
+    @call
+    def estimate(self, asked: EstimateIn) -> Flow[EstimateOut]:
+        """Tell how long a training would take, by earlier jobs; nothing is submitted."""
+        return fetch(EstimateOut, "POST", "/v1/jobs/estimate", json=asked.model_dump(mode="json", exclude_unset=True))
 
     @iterates_jobs
     def jobs(

@@ -44,7 +44,11 @@ COMMANDS = {
     "list_models": "models", "list_uploads": "uploads list", "create_upload": "upload",
     "terminate": "uploads delete", "get_upload": "upload", "append": "upload", "make_dataset": "upload",
     "get_usage": "usage", "get_webhook_secret": "webhooks secret", "rotate_webhook_secret": "webhooks rotate",
-    "list_workers": "workers",
+    "list_workers": "workers", "estimate_job": "estimate",
+    "create_generation": "generate", "list_generations": "generations list", "get_generation": "generations show",
+    "delete_generation": "generations delete", "get_generation_file": "generate", "get_generation_part": "generate",
+    "create_export": "export", "list_exports": "exports list", "get_export": "exports show",
+    "delete_export": "exports delete", "get_export_file": "export",
 }  # fmt: skip
 # What has no command, and why.
 FOR_PAGES = {
@@ -82,7 +86,7 @@ def test_everything_the_api_can_do_has_a_command() -> None:
 
 def test_everything_the_api_can_do_has_a_method() -> None:
     source = "".join((ROOT / "client" / f"{name}.py").read_text() for name in (
-        "account", "artifacts", "datasets", "jobs", "resumable",
+        "account", "artifacts", "datasets", "generations", "jobs", "resumable",
     ))  # fmt: skip
     document = json.loads((ROOT / "docs" / "openapi.json").read_text())
     told = set(re.findall(r"\"(/(?:v1|readyz)[^\"]*)\"", source))
