@@ -20,6 +20,7 @@ from core.jobs.service import advance
 from core.jobs.tables import Checkpoint, Job
 from core.jobs.workers import drain_of
 from core.schemas.families import parse_config
+from core.schemas.jobs import PER_CLASS
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -195,7 +196,7 @@ def post(
     payload: dict[str, Any] = {
         "images_seen": held.images_seen,
         "evaluation_id": str(held.evaluation_id),
-        "metrics": metrics,
+        "metrics": {name: value for name, value in metrics.items() if name not in PER_CLASS},
     }
     if held.kind == "metrics":
         payload["extractor"] = held.protocol.get("extractor")

@@ -12,7 +12,7 @@ from core.evaluations.tables import Evaluation
 from core.jobs.records import StoredFile
 from core.jobs.tables import Checkpoint, Job, JobEvent, Loss, Sample, Worker
 from core.pages import newest_first
-from core.schemas.jobs import METRICS, Alarm, JobOut, LossOut, PictureOut, Point, Status, WorkerOut
+from core.schemas.jobs import METRICS, PER_CLASS, Alarm, JobOut, LossOut, PictureOut, Point, Status, WorkerOut
 from core.schemas.webhooks import Webhook
 
 if TYPE_CHECKING:
@@ -310,6 +310,10 @@ def picture_of(row: Evaluation) -> PictureOut | None:
     return PictureOut(url=url, size_bytes=row.picture_size_bytes, sha256=row.picture_sha256)
 
 
+def _without_classes(point: Point | None) -> Point | None:
+    return None if point is None else point.model_copy(update=dict.fromkeys(PER_CLASS))
+
+
 def _described(job: Job, *, latest: Point | None, best: Point | None) -> JobOut:
     eta_s = None
     if job.status == Status.RUNNING and job.images_per_s:
@@ -342,8 +346,8 @@ def _described(job: Job, *, latest: Point | None, best: Point | None) -> JobOut:
         images_per_s=job.images_per_s,
         eta_s=eta_s,
         losses=job.losses,
-        latest=latest,
-        best=best,
+        latest=_without_classes(latest),
+        best=_without_classes(best),
         best_reason=job.best_reason,
         error=job.error,
         facts=job.facts,

@@ -92,10 +92,12 @@ class ExtendIn(Sent):
     )
 
 
+# Of a thousand classes, a thousand numbers: told with the curve, neither with its ends nor in events.
+PER_CLASS = ("intra_fid_per_class", "intra_fid_classes")
 METRICS = (
     *("fid", "kid", "kid_sd", "fid_held_out", "kid_held_out", "kid_sd_held_out", "precision", "recall"),
     *("lpips", "lpips_intra", "copy_rate", "copy_threshold", "nearest_lpips", "bank_hit_rate"),
-    *("intra_fid", "intra_fid_per_class", "intra_fid_classes", "intra_fid_left_out"),
+    *("intra_fid", *PER_CLASS, "intra_fid_left_out"),
     *("inception_score", "inception_score_sd"),
     *("floor_fid_mirror", "floor_kid_mirror", "floor_fid_halves", "floor_kid_halves", "floor_lpips"),
 )
@@ -134,7 +136,9 @@ class Point(BaseModel):
         description="Of a training by class: mean over classes of the FID of pictures of a class against its training "
         "pictures",
     )
-    intra_fid_per_class: list[float] | None = Field(None, description="Of each class of intra_fid_classes")
+    intra_fid_per_class: list[float] | None = Field(
+        None, description="Of each class of intra_fid_classes; told by a job's metrics only, as these are"
+    )
     intra_fid_classes: list[int] | None = Field(
         None,
         description="Those with at least 10 training pictures, as places in the dataset's classes, from 0",

@@ -12,8 +12,8 @@ from core.db import migrate, sessions, take_back
 from core.errors import LeaseLost
 from core.evaluations import service as evaluations
 from core.evaluations.tables import Evaluation
-from core.jobs import records
-from core.jobs.tables import Job
+from core.jobs import queries, records
+from core.jobs.tables import Job, JobEvent
 from core.schemas.ticks import MetricsTick, WarningTick
 from core.settings import settings
 from core.storage import store
@@ -142,6 +142,27 @@ def test_the_job_names_its_latest_and_best_until_it_goes_back(
             session, attempt, WarningTick(code="non_finite", message="back", images_seen=8)
         )
     assert shown(db) == (first, first, "KID 0.1: no other snapshot has one yet.")
+
+
+def test_the_numbers_of_single_classes_are_told_with_the_curve_only(db: Sessions, held: Claim) -> None:
+    classes = {"intra_fid_per_class": [3.0, 5.0], "intra_fid_classes": [0.0, 1.0]}
+    with db.begin() as session:
+        evaluations.post(session, held, METRICS | {"intra_fid": 4.0} | classes)
+    with db() as session:
+        job = session.scalars(select(Job)).one()
+        [described] = queries.describe(session, [job])
+        for told in (described, queries.look(session, tenant_id=job.tenant_id, job_id=job.id)):
+            for point in (told.latest, told.best):
+                assert point is not None
+                assert (point.intra_fid, point.intra_fid_per_class, point.intra_fid_classes) == (
+                    4.0,
+                    None,
+                    None,
+                )
+        [event] = session.scalars(select(JobEvent).where(JobEvent.type == "evaluated"))
+        assert event.payload["metrics"] == METRICS | {"intra_fid": 4.0}
+        [point] = queries.curve(session, tenant_id=job.tenant_id, job_id=job.id)
+        assert (point.intra_fid_per_class, point.intra_fid_classes) == ([3.0, 5.0], [0, 1])
 
 
 def test_a_migration_finds_the_latest_and_best_of_old_jobs(
