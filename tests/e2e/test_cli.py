@@ -207,7 +207,7 @@ def test_ctrl_c_asks_on_a_terminal_and_cancels(shell: Shell) -> None:
         terminal.write(b"cancel\n")
         read_until(terminal, b"Cancelling")
         read_until(terminal, b" cancelled.")
-        assert watching.wait(60) == 1
+        assert watching.wait(60) == 3
     assert re.search(" cancelled ", shell("jobs", "--limit", "1"))
 
 
