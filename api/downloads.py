@@ -43,6 +43,17 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The client has it already (If-None-Match)"},
     416: {"description": "The file does not reach that far"},
 }
+_RENDERED_TYPES = (
+    "application/zip",
+    "application/octet-stream",
+    "image/png",
+    "image/gif",
+    "image/webp",
+    "video/mp4",
+)
+RENDERED_RESPONSES = RESPONSES | {
+    200: {"description": "The file", "content": {kind: {} for kind in _RENDERED_TYPES}}
+}
 PNG_RESPONSES = RESPONSES | {200: {"description": "The picture", "content": {"image/png": {}}}}
 
 

@@ -33,6 +33,9 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "checkpoint_id": ("A checkpoint of a job of yours", str(story.CHECKPOINT)),
     "evaluation_id": ("An evaluation of a job of yours", str(story.EVALUATION)),
     "sample_id": ("A grid of a job of yours", str(story.SAMPLE)),
+    "generation_id": ("A generation of yours", str(story.GENERATION)),
+    "export_id": ("An export of yours", str(story.EXPORT)),
+    "name": ("Of one of its files", "1.png"),
     "delivery_id": ("A delivery of an event of a job of yours", str(story.DELIVERY)),
     "upload_id": ("An upload of yours", str(story.UPLOAD)),
     "key_id": ("A key of your tenant", str(story.KEY)),
@@ -117,7 +120,8 @@ def _describe(parameter: dict[str, Any], *, numbered: bool) -> None:
 
 def _of_schema(schema: dict[str, Any], schemas: dict[str, Any], known: dict[str, Any]) -> Any:
     """The example of what a schema refers to; a page holds one thing."""
-    for choice in schema.get("anyOf", []):  # A body that may be left out: anyOf of the schema and null.
+    # A body that may be left out is anyOf of the schema and null, one of several kinds oneOf their schemas.
+    for choice in (*schema.get("anyOf", []), *schema.get("oneOf", [])):
         if "$ref" in choice:
             return _of_schema(choice, schemas, known)
     if "$ref" not in schema:

@@ -41,6 +41,8 @@ UPLOADS = (
     ("POST", re.compile("/v1/uploads"), "application/offset+octet-stream"),
     ("PATCH", re.compile("/v1/uploads/[^/]+"), "application/offset+octet-stream"),
 )
+# Of those of JSON the ones that may hold a picture.
+PICTURES = ("POST", re.compile("/v1/jobs/[^/]+/generations"))
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 UNKEYED_SHARE = 100
 # So many times its rate an address guesses before its unknown keys are not even looked up. Not at once: those behind
@@ -170,7 +172,12 @@ class Gate:
 
     def _body_limit(self, scope: Scope, headers: Headers) -> int:
         file_type = _file_type(scope)
-        limit_bytes = self._settings.max_upload_bytes if file_type else self._settings.max_body_bytes
+        if file_type:
+            limit_bytes = self._settings.max_upload_bytes
+        elif scope["method"] == PICTURES[0] and PICTURES[1].fullmatch(scope["path"]):
+            limit_bytes = self._settings.max_picture_body_bytes
+        else:
+            limit_bytes = self._settings.max_body_bytes
         declared_bytes = int(headers.get("content-length", "0"))
         if declared_bytes > limit_bytes:
             raise TooLarge(

@@ -31,6 +31,7 @@ from api.routes import (
     docs,
     evaluations,
     events,
+    generations,
     health,
     jobs,
     keys,
@@ -81,8 +82,8 @@ def create_app() -> FastAPI:
         },
     )
     every = (
-        *(datasets, uploads, jobs, comparison, evaluations, events, logs, artifacts, webhooks, models),
-        *(keys, audit, usage, health, monitoring, docs),
+        *(datasets, uploads, jobs, comparison, evaluations, generations, events, logs, artifacts),
+        *(webhooks, models, keys, audit, usage, health, monitoring, docs),
     )
     for routes in every:
         app.include_router(routes.router)

@@ -20,6 +20,7 @@ TAGS = {
     "datasets": "Pictures to train on: uploaded once, normalised, kept until they are deleted.",
     "jobs": "Trainings: submitted, watched, paused, cancelled, tried again, extended, compared.",
     "evaluations": "Evaluations of snapshots, and those that are asked for beside the curve.",
+    "generations": "Pictures and films made with a generator, projections into it, and its exports.",
     "events": "What has happened to a job, as a page and as a stream.",
     "logs": "What a training printed.",
     "checkpoints": "Generators to use, and training states to go on from.",
@@ -146,6 +147,14 @@ _MORE = {
         "415": "No JSON",
     },
     ("/v1/deliveries/{delivery_id}/redeliver", "post"): {"409": "It is on its way at this moment"},
+    ("/v1/jobs/{job_id}/generations", "post"): {
+        "409": "The job has no generator yet, pictures that are needed are deleted, or too much of it waits",
+        "429": "Too many requests: see Retry-After; or too many of the tenant's generations and exports wait",
+    },
+    ("/v1/jobs/{job_id}/exports", "post"): {
+        "409": "The job has no generator yet, or too much of it waits",
+        "429": "Too many requests: see Retry-After; or too many of the tenant's generations and exports wait",
+    },
     ("/v1/evaluations/{evaluation_id}", "delete"): {"409": "It is over, or a point of the curve"},
 }
 

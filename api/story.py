@@ -13,6 +13,7 @@ from api.routes.health import Healthy
 from core.schemas.audit import AuditEntryOut
 from core.schemas.datasets import DatasetOut, Finding, FoundPicture, ImageOut, Lint, Rejection
 from core.schemas.evaluations import BacktrackingIn, EvaluationOut
+from core.schemas.generations import ExportIn, PicturesIn
 from core.schemas.jobs import (
     CheckpointOut,
     CheckpointPatch,
@@ -34,6 +35,7 @@ from core.schemas.jobs import (
 from core.schemas.judging import EvaluationConfig
 from core.schemas.keys import CurrentKeyOut, KeyIn, KeyOut, NewKeyOut, RotateIn
 from core.schemas.models import ModelOut
+from core.schemas.renderings import ExportOut, GenerationOut, RenderedFileOut, RenderingStatus
 from core.schemas.slaegan import SlaeganConfig
 from core.schemas.uploads import UploadDatasetIn, UploadOut
 from core.schemas.usage import AttemptOut, DeviceTime, JobUsageOut, UsageOut
@@ -55,6 +57,8 @@ KEY = UUID("e18fd256-3d97-42e4-907b-bf6a8b9c0daa")
 NEW_KEY = UUID("f290e367-4ea8-43f5-a18c-c07b9c0d1ebb")
 TENANT = UUID("03a1f478-5fb9-44a6-b29d-d18cad1e2fcc")
 AUDIT_ENTRY = UUID("14b2a589-60ca-45b7-83ae-e29dbe2f30dd")
+GENERATION = UUID("25c3b69a-71db-46c8-94bf-f3aecf3041ab")
+EXPORT = UUID("36d4c7ab-82ec-47d9-a5c0-a4bfd0415bbc")
 DELIVERY = UUID("cf6db034-1b75-40c2-be59-9d4e6f7a8b88")
 PICTURE_SHA256 = "3a7bd3e2360a3d29eea436fcfb7e44c735d117c42d1c1835420b6b9942dd4f1b"
 GENERATOR_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -112,6 +116,40 @@ EVALUATED = EvaluationOut(
 WAITING = EVALUATED.model_copy(
     update={"status": "queued", "metrics": None, "picture": None, "finished_at": None}
 )
+GENERATED = GenerationOut(
+    id=GENERATION, job_id=JOB, checkpoint_id=CHECKPOINT, generator_sha256=GENERATOR_SHA256, images_seen=72_000,
+    kind="pictures",
+    request=PicturesIn(seed=1, count=16).model_dump(mode="json", exclude={"checkpoint_id"}),
+    status=RenderingStatus.DONE, attempts=1,
+    files=[
+        RenderedFileOut(
+            name="pictures.zip", role="main", media_type="application/zip", size_bytes=190_220, sha256=CONTENT_HASH,
+            url=f"/v1/generations/{GENERATION}/file",
+        ),
+        RenderedFileOut(
+            name="grid.png", role="preview", media_type="image/png", size_bytes=188_417, sha256=PICTURE_SHA256,
+            url=f"/v1/generations/{GENERATION}/files/grid.png",
+        ),
+    ],
+    facts={"device": "cpu"}, error=None, created_at=_at(30), started_at=_at(30.01), finished_at=_at(30.04),
+    expires_at=_at(30.04 + 7 * 1_440),
+)  # fmt: skip
+EXPORTED = ExportOut(
+    id=EXPORT, job_id=JOB, checkpoint_id=CHECKPOINT, generator_sha256=GENERATOR_SHA256, images_seen=72_000,
+    kind="export", request={"kind": "export", "format": "onnx"}, status=RenderingStatus.DONE, attempts=1,
+    files=[
+        RenderedFileOut(
+            name="generator.onnx", role="main", media_type="application/octet-stream", size_bytes=29_501_330,
+            sha256=CONTENT_HASH, url=f"/v1/exports/{EXPORT}/file",
+        )
+    ],
+    facts={"largest_difference": 2.1e-6}, error=None, created_at=_at(40), started_at=_at(40.01),
+    finished_at=_at(40.5), expires_at=_at(40.5 + 7 * 1_440),
+)  # fmt: skip
+ASKED: dict[str, Any] = {
+    "status": RenderingStatus.QUEUED, "attempts": 0, "files": [], "facts": None, "started_at": None,
+    "finished_at": None, "expires_at": None,
+}  # fmt: skip
 DELIVERED = DeliveryOut(
     id=DELIVERY, job_id=JOB, event="succeeded", event_seq=41, url=WEBHOOK.url, status="delivered", attempts=1,
     last_status_code=204, last_error=None, next_attempt_at=None, created_at=_at(15.5), delivered_at=_at(15.6),
@@ -190,6 +228,8 @@ BY_OPERATION: dict[str, BaseModel] = {
     ),
     "create_backtracking": WAITING,
     "cancel_evaluation": WAITING.model_copy(update={"status": "skipped", "finished_at": _at(21)}),
+    "create_generation": GENERATED.model_copy(update=ASKED),
+    "create_export": EXPORTED.model_copy(update=ASKED),
     "redeliver": DELIVERED.model_copy(
         update={"status": "pending", "attempts": 0, "last_status_code": None, "delivered_at": None}
     ),
@@ -250,6 +290,10 @@ def _things() -> list[BaseModel]:
         BacktrackingIn(of="training", pictures=2),
         EVALUATED,
         _comparison(),
+        PicturesIn(kind="pictures", seed=1, count=16),
+        ExportIn(format="onnx"),
+        GENERATED,
+        EXPORTED,
         DELIVERED,
         SECRET,
         WorkerOut(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 
-from client.http import Client
+from client import SlaeGan
 from client.local import postgres, valkey
 from client.local.account import choose_account
 from client.local.children import child_environment, guarded
@@ -215,9 +215,9 @@ class Services:
         """Of the API."""
         return f"http://127.0.0.1:{self.port}"
 
-    def client(self, *, tenant: str = "local") -> Client:
+    def client(self, *, tenant: str = "local") -> SlaeGan:
         """A client with a fresh key of a tenant; the key before it is revoked."""
-        return Client(self.url, ensure_local_key(self.environment["DATABASE_URL"], tenant=tenant))
+        return SlaeGan(self.url, ensure_local_key(self.environment["DATABASE_URL"], tenant=tenant))
 
     def is_alive(self, name: str) -> bool:
         """Whether a process was started and has not ended."""

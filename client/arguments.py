@@ -20,7 +20,7 @@ from core.schemas.wording import place, wording
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from client.http import Client
+    from client.http import SlaeGan
 
 Thing = TypeVar("Thing", JobOut, DatasetOut)
 
@@ -98,7 +98,7 @@ def require_family(family: object) -> None:
         raise InvalidRequest(f"There is no family of models {family!r}: choose one of {', '.join(FAMILIES)}.")
 
 
-def find_job(client: Client, text: str) -> JobOut:
+def find_job(client: SlaeGan, text: str) -> JobOut:
     """The job that a user means: a whole id, `last`, or the beginning of an id.
 
     Raises:
@@ -108,7 +108,7 @@ def find_job(client: Client, text: str) -> JobOut:
     return _meant(text, client.job, client.jobs, kind="job", remedy="submit one with `slaegan train`")
 
 
-def find_dataset(client: Client, text: str) -> DatasetOut:
+def find_dataset(client: SlaeGan, text: str) -> DatasetOut:
     """The dataset that a user means: a whole id of any version, `last`, or the beginning of a newest version's id.
 
     Raises:
@@ -144,7 +144,7 @@ def _meant(
     return found[0]
 
 
-def find_weights(client: Client, text: str) -> tuple[UUID, dict[str, Any]]:
+def find_weights(client: SlaeGan, text: str) -> tuple[UUID, dict[str, Any]]:
     """The checkpoint that a user means to begin from, and the shape of its networks.
 
     Args:

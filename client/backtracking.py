@@ -11,7 +11,7 @@ from core.errors import InfrastructureError, InvalidRequest
 from core.schemas.evaluations import BacktrackingIn
 
 if TYPE_CHECKING:
-    from client.http import Client
+    from client.http import SlaeGan
     from core.schemas.evaluations import EvaluationOut
 
 _PAUSE_S = 1.0
@@ -32,7 +32,7 @@ def question(*, held_out: bool, pictures: int, steps: int) -> BacktrackingIn:
         ) from error
 
 
-def wait_for(client: Client, evaluation: EvaluationOut) -> EvaluationOut:
+def wait_for(client: SlaeGan, evaluation: EvaluationOut) -> EvaluationOut:
     """The evaluation once it is over.
 
     Raises:

@@ -88,6 +88,16 @@ def find(*, url: str | None, key: str | None, data: Path | None) -> Connection:
     )
 
 
+def known(*, url: str | None, key: str | None, data: Path | None) -> Connection:
+    """As `find`, where what is not given may be in the environment: SLAEGAN_URL, SLAEGAN_API_KEY, SLAEGAN_DATA."""
+    folder = os.environ.get("SLAEGAN_DATA")
+    return find(
+        url=url or os.environ.get("SLAEGAN_URL"),
+        key=key or os.environ.get("SLAEGAN_API_KEY"),
+        data=data or (Path(folder) if folder else None),
+    )
+
+
 def newest_data_folder() -> Path:
     """The data folder of the newest stack, or the default one."""
     return next(iter(_pointed()), default_data_folder())

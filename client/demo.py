@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from client import connection
-from client.http import Client
+from client.http import SlaeGan
 from client.local.folder import DataFolder
 from client.local.place import Place
 from client.local.stack import running_stack
@@ -20,7 +20,7 @@ from client.results import download_results
 from client.verdict import verdict
 from client.watch import display_for, in_style, watch
 from core.errors import from_code
-from core.schemas.jobs import METRICS, JobIn, Status
+from core.schemas.jobs import METRICS, JobIn, JobOut, Status
 from core.schemas.judging import EvaluationConfig
 from core.schemas.slaegan import SlaeganConfig
 
@@ -101,12 +101,12 @@ def _train(
         stack.check()
 
     found = connection.find(url=None, key=None, data=stack.folder.path)
-    with Client(found.url, found.key) as client:
+    with SlaeGan(found.url, found.key) as client:
         dataset = client.create_dataset(pictures, name="demo")
         console.print(
             f"Uploaded {dataset.image_count} pictures; training at {config.resolution}x{config.resolution}."
         )
-        job = client.create_job(JobIn(dataset_id=dataset.id, name="demo", config=config))
+        job: JobOut = client.create_job(JobIn(dataset_id=dataset.id, name="demo", config=config))
         job = watch(client, job.id, display=display_for(console), on_poll=on_poll)
         if job.status is not Status.SUCCEEDED:
             error = job.error or {"code": "job_failed", "message": f"The job ended {job.status.value}."}

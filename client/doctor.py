@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 
 from client import connection
-from client.http import Client
+from client.http import SlaeGan
 from core.errors import SlaeganError
 
 if TYPE_CHECKING:
@@ -65,13 +65,18 @@ def _version(name: str) -> str | None:
 def _service(*, url: str | None, key: str | None, data: Path | None, needed: bool) -> list[Finding]:
     try:
         found = connection.find(url=url, key=key, data=data)
-        with Client(found.url, found.key) as client:
+        with SlaeGan(found.url, found.key) as client:
             client.check_ready()
             workers = [worker for worker in client.workers() if worker.alive]
     except SlaeganError as error:
         return [Finding("service", "broken" if needed else "note", error.message)]
     findings = [Finding("service", "ok", f"{found.url} is ready and takes the key")]
-    for kind, remedy in (("train", "no job will start"), ("metrics", "no snapshot will be evaluated")):
+    needs = {
+        "train": "no job will start",
+        "metrics": "no snapshot will be evaluated",
+        "generate": "no pictures will be generated",
+    }
+    for kind, remedy in needs.items():
         names = [f"{worker.name} ({worker.device})" for worker in workers if worker.kind == kind]
         if names:
             findings.append(Finding(f"{kind} workers", "ok", ", ".join(names)))

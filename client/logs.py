@@ -9,14 +9,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from client.http import Client
+    from client.http import SlaeGan
+    from core.schemas.jobs import LogOut
 
 # A log may hold what moves a cursor, clears a terminal or sets its title: tabs stay, the rest goes.
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
-def printed(client: Client, job_id: UUID, *, follow: bool, tail: int | None) -> Iterator[str]:
-    """The log as lines of plain text.
+def printed(client: SlaeGan, job_id: UUID, *, follow: bool, tail: int | None) -> Iterator[LogOut]:
+    """The log, its lines as plain text.
 
     Args:
         client: of the service.
@@ -27,10 +28,10 @@ def printed(client: Client, job_id: UUID, *, follow: bool, tail: int | None) -> 
     after = 0
     for line in client.logs(job_id, tail=tail):
         after = line.seq
-        yield plain(line.line)
+        yield line.model_copy(update={"line": plain(line.line)})
     if follow:
         for line in client.follow_logs(job_id, after=after):
-            yield plain(line.line)
+            yield line.model_copy(update={"line": plain(line.line)})
 
 
 def plain(line: str) -> str:

@@ -29,15 +29,20 @@ def raise_for_problem(response: httpx.Response) -> None:
     try:
         problem = Problem.model_validate_json(body)
     except ValidationError:
-        address = response.request.url.copy_with(query=None)  # That of a signed URL is a key.
-        raise errors.InfrastructureError(
-            f"{address} answered {response.status_code} {response.reason_phrase}, not in the way of "
-            "this service: is the address right, or does a proxy stand between?",
-            status=response.status_code,
-        ) from None
+        raise stranger(response) from None
     details = {**problem.details, **({"errors": problem.errors} if problem.errors else {})}
     message = problem.detail + "".join(f" [{_located(entry)}]" for entry in problem.errors)
     raise errors.from_code(problem.code, message, **details)
+
+
+def stranger(response: httpx.Response) -> errors.InfrastructureError:
+    """The error of an answer that is none of this service's."""
+    address = response.request.url.copy_with(query=None)  # That of a signed URL is a key.
+    return errors.InfrastructureError(
+        f"{address} answered {response.status_code} {response.reason_phrase}, not in the way of "
+        "this service: is the address right, or does a proxy stand between?",
+        status=response.status_code,
+    )
 
 
 def not_installed(error: ModuleNotFoundError) -> errors.SlaeganError:

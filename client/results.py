@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from client.http import Client
+    from client.http import SlaeGan
     from core.schemas.jobs import CheckpointOut, PictureOut
 
 _POINTS = TypeAdapter(list[Point])
@@ -56,7 +56,7 @@ def best_generator(job: JobOut, checkpoints: list[CheckpointOut]) -> CheckpointO
 
 
 def download_results(
-    client: Client, job: JobOut, *, to: Path, progress: Callable[[int, int], None] = lambda _done, _of: None
+    client: SlaeGan, job: JobOut, *, to: Path, progress: Callable[[int, int], None] = lambda _done, _of: None
 ) -> Results:
     """Fetch a job's results; a generator or grid that is there already and right is not fetched again.
 
@@ -88,7 +88,7 @@ def download_results(
     curve_picture = None
     if any(point.fid is not None for point in points):
         curve_picture = to / "curve.png"
-        client.download_curve(job.id, to=curve_picture)
+        client.curve(job.id).save(curve_picture)
     neighbours = []
     for seen, picture in sorted(_pictures(job).items()):
         path = to / f"neighbours-{seen:08}.png"

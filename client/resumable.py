@@ -8,11 +8,13 @@ import json
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import platformdirs
 
+from client.flow import Once, Pause, Work
 from client.problems import raise_for_problem
 from client.transfer import files_of
 from core.errors import (
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from client.flow import Flow
     from core.schemas.datasets import LabelSource
 
 Result = TypeVar("Result")
@@ -68,7 +71,6 @@ class Resumable:
     """A file on its way to a service; where it has got to is kept in this user's state folder.
 
     Args:
-        http: with the key in its headers.
         file: open for reading; of one length as long as its fingerprint is the same.
         filename: as the service is to know it.
         mark: the file's fingerprint.
@@ -78,7 +80,6 @@ class Resumable:
 
     def __init__(
         self,
-        http: httpx.Client,
         file: IO[bytes],
         *,
         filename: str,
@@ -86,7 +87,6 @@ class Resumable:
         from_folder: bool,
         progress: Callable[[int, int], None],
     ) -> None:
-        self._http = http
         self._file = file
         self._filename = filename
         self._length = file.seek(0, os.SEEK_END)
@@ -97,7 +97,7 @@ class Resumable:
         # what it is: the service keeps it, and asked with labels from elsewhere, nothing is sent again.
         self._final = (ArchiveRejected, DatasetUnusable, *([LabelsUnusable] if from_folder else []))
 
-    def create_dataset(self, wanted: dict[str, Any]) -> DatasetOut:
+    def create_dataset(self, wanted: dict[str, Any]) -> Flow[DatasetOut]:
         """Send what the service does not have yet, and have it make a dataset, or a version of one.
 
         Args:
@@ -110,43 +110,43 @@ class Resumable:
                 another of it; that of one file stays, for a request with labels from elsewhere.
             InfrastructureError: the connection was lost too often; asked again, this goes on from there.
         """
-        url = self._patiently(self._find) or self._patiently(self._begin)
-        self._patiently(lambda: self._send(url))
+        url = yield from self._patiently(self._find)
+        url = url or (yield from self._patiently(self._begin))
+        yield from self._patiently(lambda: self._send(url))
         try:
-            dataset = self._patiently(lambda: self._finalise(url, wanted))
+            dataset = yield from self._patiently(lambda: self._finalise(url, wanted))
         except self._final:
             with suppress(httpx.TransportError):  # Then it expires.
-                self._http.delete(url, headers=_VERSION)
+                yield Once("DELETE", url, {"headers": _VERSION})
             self._state.unlink(missing_ok=True)
             raise
         self._state.unlink(missing_ok=True)
         return dataset
 
-    def _find(self) -> str | None:
+    def _find(self) -> Flow[str | None]:
         """The upload that an earlier command began, if the service still has it."""
         try:
             url = self._state.read_text(encoding="utf-8")
-            upload = self._facts(url)
+            upload = yield from self._facts(url)
         except (FileNotFoundError, NotFound):
             return None
         return url if upload.length_bytes == self._length else None
 
-    def _begin(self) -> str:
+    def _begin(self) -> Flow[str]:
         metadata = f"filename {base64.b64encode(self._filename.encode()).decode()}"
         headers = {**_VERSION, "Upload-Length": str(self._length), "Upload-Metadata": metadata}
-        response = self._http.post("/v1/uploads", headers=headers)
-        raise_for_problem(response)
+        response = yield from _accepted(Once("POST", "/v1/uploads", {"headers": headers}))
         with atomic_path(self._state) as temporary:
             temporary.write_text(response.headers["Location"], encoding="utf-8")
         return str(response.headers["Location"])
 
-    def _send(self, url: str) -> None:
-        offset = self._facts(url).received_bytes
+    def _send(self, url: str) -> Flow[None]:
+        offset = (yield from self._facts(url)).received_bytes
         while True:
             self._at = offset
             self._progress(offset, self._length)
-            self._file.seek(offset)
-            if not (chunk := self._file.read(CHUNK_BYTES)):
+            chunk = yield Work(partial(self._chunk, offset))
+            if not chunk:
                 return
             digest = base64.b64encode(hashlib.sha256(chunk).digest()).decode()
             headers = {
@@ -155,34 +155,37 @@ class Resumable:
                 "Upload-Offset": str(offset),
                 "Upload-Checksum": f"sha256 {digest}",
             }
-            response = self._http.patch(url, content=chunk, headers=headers)
-            raise_for_problem(response)
+            options = {"content": chunk, "headers": headers}
+            response = yield from _accepted(Once("PATCH", url, options))
             offset = int(response.headers["Upload-Offset"])
 
-    def _finalise(self, url: str, wanted: dict[str, Any]) -> DatasetOut:
+    def _chunk(self, offset: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(CHUNK_BYTES)
+
+    def _finalise(self, url: str, wanted: dict[str, Any]) -> Flow[DatasetOut]:
         deadline = time.monotonic() + _LOOKING_S
+        options = {"json": wanted, "timeout": _LOOKING_S}
         while True:
             try:
-                response = self._http.post(f"{url}/dataset", json=wanted, timeout=_LOOKING_S)
-                raise_for_problem(response)
+                response = yield from _accepted(Once("POST", f"{url}/dataset", options))
                 return DatasetOut.model_validate_json(response.content)
             except Locked:
                 # The answer to an earlier request was lost, but not the request.
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(1)
+                yield Pause(1)
 
-    def _facts(self, url: str) -> UploadOut:
-        response = self._http.get(url)
-        raise_for_problem(response)
+    def _facts(self, url: str) -> Flow[UploadOut]:
+        response = yield from _accepted(Once("GET", url))
         return UploadOut.model_validate_json(response.content)
 
-    def _patiently(self, work: Callable[[], Result]) -> Result:
+    def _patiently(self, work: Callable[[], Flow[Result]]) -> Flow[Result]:
         """Do something again where it failed for a reason that may pass; anew from where the service is."""
         at, pauses = self._at, iter(_PAUSES_S)
         while True:
             try:
-                return work()
+                return (yield from work())
             except StoreFull:
                 raise
             except (httpx.TransportError, InfrastructureError, Locked, Conflict, ChecksumMismatch) as error:
@@ -193,4 +196,11 @@ class Resumable:
                     at, pauses = self._at, iter(_PAUSES_S)
                 if (pause_s := next(pauses, None)) is None:
                     raise
-                time.sleep(pause_s)
+                yield Pause(pause_s)
+
+
+def _accepted(once: Once) -> Flow[httpx.Response]:
+    """The answer; a refusal is raised, and what gets lost is left to the upload's own patience."""
+    response: httpx.Response = yield once
+    raise_for_problem(response)
+    return response

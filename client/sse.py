@@ -18,27 +18,39 @@ class ServerSentEvent:
     data: str
 
 
-def parse(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
-    """Turn lines into events; comments and events without data are skipped, as is one that the end cuts off.
+class Parser:
+    """Turns lines into events; comments and events without data are skipped, as is one that the end cuts off."""
 
-    Args:
-        lines: without their line ends.
-    """
-    last_id, event, data = "", "", list[str]()
-    for line in lines:
+    def __init__(self) -> None:
+        self._id, self._event = "", ""
+        self._data: list[str] = []
+
+    def feed(self, line: str) -> ServerSentEvent | None:
+        """The event that a line completes, if it does.
+
+        Args:
+            line: without its end.
+        """
         if not line:
-            if data:
-                yield ServerSentEvent(last_id, event or "message", "\n".join(data))
-            event, data = "", []
-            continue
-        field, _, value = line.partition(":")
+            told = None
+            if self._data:
+                told = ServerSentEvent(self._id, self._event or "message", "\n".join(self._data))
+            self._event, self._data = "", []
+            return told
+        name, _, value = line.partition(":")
         value = value.removeprefix(" ")
-        match field:
+        match name:
             case "id":
-                last_id = value
+                self._id = value
             case "event":
-                event = value
+                self._event = value
             case "data":
-                data.append(value)
+                self._data.append(value)
             case _:
                 pass  # A comment (its field is empty), retry, or what a later standard adds.
+        return None
+
+
+def parse(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
+    """The events of lines without their ends."""
+    return filter(None, map(Parser().feed, lines))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-import time
 import zipfile
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 import httpx
 
+from client.flow import Open, Pause, Read, Work
 from client.problems import raise_for_problem
 from core.errors import InfrastructureError, InvalidRequest
 from core.files import fsync, sha256_of
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from client.flow import Flow
     from core.schemas.datasets import LabelSource
 
 _TRIES = 5
@@ -92,104 +95,114 @@ def as_archive(source: Path, *, labels: LabelSource = "auto") -> Iterator[tuple[
 
 
 def download(
-    http: httpx.Client,
     url: str,
     *,
     to: Path,
     sha256: str,
+    service: httpx.URL,
     progress: Callable[[int], None] = lambda _size_bytes: None,
-) -> None:
+) -> Flow[Path]:
     """Fetch a file, unless it is there already and right; what an earlier try left is gone on with.
 
     The result is under its name only if it is right. Where the service sends on to its object store, the key stays
     behind (httpx gives it to no other host); a store that cannot be reached from here is gone round.
 
     Args:
-        http: with the key in its headers.
         url: path of the file.
         to: where it goes; `<name>.part` beside it holds it meanwhile, and `<name>.part.version` what a stranger's
             server calls this version of it. Only one process may fetch a file at a time.
         sha256: what the bytes must hash to, in hex.
+        service: the address of the service.
         progress: told how many bytes are there, after every chunk.
+
+    Returns:
+        Where it is.
 
     Raises:
         InfrastructureError: the connection was lost too often, or the hash is wrong.
     """
-    if to.is_file() and sha256_of(to) == sha256:
+    if to.is_file() and (yield Work(partial(sha256_of, to))) == sha256:
         progress(to.stat().st_size)
-        return
+        return to
     part = to.with_name(f"{to.name}.part")
     version = part.with_name(f"{part.name}.version")
     failures = 0
     query: dict[str, str] = {}
     while True:
+        rest = _Rest(part, version, sha256)
         try:
-            _fetch_rest(http, url, query, part=part, version=version, sha256=sha256, progress=progress)
+            yield from _fetch_rest(url, query, rest, service=service, progress=progress)
             break
         except (httpx.TransportError, _StoreFailed) as error:
-            if isinstance(error, httpx.ConnectError) and not _is_service(http, error.request.url):
+            if isinstance(error, httpx.ConnectError) and not _is(service, error.request.url):
                 query = {"redirect": "false"}
             failures += 1
             if failures == _TRIES:
                 raise InfrastructureError(
                     f"The download of {to.name} broke off {_TRIES} times: {error}"
                 ) from error
-            time.sleep(min(2**failures / 4, 5))
+            yield Pause(min(2**failures / 4, 5))
     version.unlink(missing_ok=True)
-    found = sha256_of(part)
+    found = yield Work(partial(sha256_of, part))
     if found != sha256:
         part.unlink()
         raise InfrastructureError(
             f"The download of {to.name} is damaged: sha256 {found}, expected {sha256}. Try again.",
             found=found, expected=sha256,
         )  # fmt: skip
-    fsync(part)
+    yield Work(partial(fsync, part))
     part.replace(to)
-    fsync(to.parent)
+    yield Work(partial(fsync, to.parent))
+    return to
 
 
 class _StoreFailed(Exception):
     """What the service's object store answers while it is in trouble; it goes by."""
 
 
-def _is_service(http: httpx.Client, url: httpx.URL) -> bool:
-    return (url.host, url.port) == (http.base_url.host, http.base_url.port)
+def _is(service: httpx.URL, url: httpx.URL) -> bool:
+    return (url.host, url.port) == (service.host, service.port)
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """What of a file is there, and what it is called by whoever has it."""
+
+    part: Path
+    version: Path
+    sha256: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """If-Range: the rest, if the file is still the same; else all of it. The service calls a file by its hash."""
+        there = self.part.stat().st_size if self.part.exists() else 0
+        same = self.version.read_text() if self.version.exists() else f'"{self.sha256}"'
+        return {"Range": f"bytes={there}-", "If-Range": same} if there else {}
+
+    def remember(self, response: httpx.Response) -> None:
+        """Keep what tells this version of a file from any other (RFC 9110, 13.1.5: no weak tag will do)."""
+        tag = response.headers.get("ETag", "")
+        if tag.startswith('"'):
+            self.version.write_text(tag)
+        else:
+            self.version.unlink(missing_ok=True)
 
 
 def _fetch_rest(
-    http: httpx.Client,
-    url: str,
-    query: dict[str, str],
-    *,
-    part: Path,
-    version: Path,
-    sha256: str,
-    progress: Callable[[int], None],
-) -> None:
-    there = part.stat().st_size if part.exists() else 0
-    # If-Range: the rest, if the file is still the same; else all of it. The service calls a file by its hash.
-    same = version.read_text() if version.exists() else f'"{sha256}"'
-    headers = {"Range": f"bytes={there}-", "If-Range": same} if there else {}
-    with http.stream("GET", url, params=query or None, headers=headers, follow_redirects=True) as response:
-        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # All bytes are there; the hash tells whether they are right.
-        if response.is_server_error and not _is_service(http, response.url):
-            raise _StoreFailed(f"{response.url.host} answered {response.status_code}")
-        raise_for_problem(response)
-        resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
-        if not resumed:
-            _remember(response, version)
-        with part.open("ab" if resumed else "wb") as file:
-            # As it comes, not in chunks of one size: what has come before a break is kept.
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-                progress(file.tell())
-
-
-def _remember(response: httpx.Response, version: Path) -> None:
-    """Keep what tells this version of a file from any other (RFC 9110, 13.1.5: no weak tag will do)."""
-    tag = response.headers.get("ETag", "")
-    if tag.startswith('"'):
-        version.write_text(tag)
-    else:
-        version.unlink(missing_ok=True)
+    url: str, query: dict[str, str], rest: _Rest, *, service: httpx.URL, progress: Callable[[int], None]
+) -> Flow[None]:
+    opened = yield Open("GET", url, {"params": query or None, "headers": rest.headers})
+    response = opened.response
+    if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return  # All bytes are there; the hash tells whether they are right.
+    if response.is_server_error and not _is(service, response.url):
+        raise _StoreFailed(f"{response.url.host} answered {response.status_code}")
+    raise_for_problem(response)
+    resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+    if not resumed:
+        rest.remember(response)
+    with rest.part.open("ab" if resumed else "wb") as file:
+        # As it comes, not in chunks of one size: what has come before a break is kept.
+        while (chunk := (yield Read(opened))) is not None:
+            file.write(chunk)
+            progress(file.tell())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from client.http import Client
+    from client.http import SlaeGan
     from core.schemas.jobs import EventOut, JobOut
 
 _POLL_S = 1.0
@@ -114,7 +114,7 @@ def display_for(console: Console) -> Display:
 
 
 def watch(
-    client: Client, job_id: UUID, *, display: Display, on_poll: Callable[[], None] = lambda: None
+    client: SlaeGan, job_id: UUID, *, display: Display, on_poll: Callable[[], None] = lambda: None
 ) -> JobOut:
     """Show a job until it is over.
 

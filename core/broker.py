@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 QUEUES = {
     "train": "train",
     "metrics": "metrics",
+    "generate": "generate",
     "sweep": "control",
     "deliver_webhooks": "chores",
     "collect_garbage": "chores",
@@ -83,7 +84,9 @@ def _every(period_s: float, task: str) -> dict[str, Any]:
     return {"task": f"worker.tasks.{task}", "schedule": period_s, "options": options}
 
 
-def wake(task: Literal["train", "metrics", "deliver_webhooks", "collect_garbage"], *, times: int = 1) -> None:
+def wake(
+    task: Literal["train", "metrics", "generate", "deliver_webhooks", "collect_garbage"], *, times: int = 1
+) -> None:
     """Hint to the workers that something is queued. Never fails: beat and the sweep replace hints that got lost.
 
     Args:

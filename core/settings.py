@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     )
     signed_url_s: int = Field(300, ge=1, le=604_800, description="How long such an address may be used")
     max_body_bytes: int = Field(1 * MIB, description="Of a JSON request")
+    max_picture_body_bytes: int = Field(
+        17 * MIB, description="Of a JSON request that may hold a picture, a third larger in base64"
+    )
     max_upload_bytes: int = Field(1024 * MIB, description="Of one dataset upload")
     upload_expires_s: float = Field(
         86_400, gt=0, description="How long a resumable upload stays with which nothing is done"
@@ -191,11 +194,28 @@ class Settings(BaseSettings):
         1_000, ge=1, description="Things of one kind that a run removes; then other chores have their turn"
     )
     max_infrastructure_failures: int = 5
-    max_evaluation_attempts: int = 3
+    max_evaluation_attempts: int = Field(3, description="Also of a generation or an export")
     train_module: str = Field(
         "worker.train_process", description="Started as the training child; speaks as worker.child says"
     )
     evaluate_module: str = Field("worker.evaluate_process", description="As train_module, of an evaluation")
+    render_module: str = Field(
+        "worker.render_process", description="Started as the child that generates and exports; it stays"
+    )
+    render_idle_s: float = Field(
+        600, gt=0, description="A child that generates ends when nothing was asked of it for so long"
+    )
+    render_timeout_s: float = Field(
+        1_800, gt=0, description="Of one generation or export; then its child is killed, and it fails"
+    )
+    max_waiting_renderings: int = Field(
+        100, ge=1, description="Generations and exports of one tenant that wait or run"
+    )
+    generation_keep_s: float = Field(
+        7 * 86_400,
+        gt=0,
+        description="How long generations and exports stay that are done; longer while their checkpoint is pinned",
+    )
     max_running_jobs: int = Field(0, ge=0, description="Of one tenant at a time; 0: any number")
     max_queued_jobs: int = Field(10_000, ge=0, description="Of one tenant that may wait; 0: any number")
     device: str = Field("cpu", description="Of this worker: cpu or cuda:<index>")

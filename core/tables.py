@@ -9,6 +9,7 @@ from core.idempotency import GivenAnswer
 from core.jobs.tables import Checkpoint, Job, JobAttempt, JobEvent, LogLine, Loss, Sample, Worker
 from core.keys import ApiKey, Tenant
 from core.logs.tables import LogChunk
+from core.renderings.tables import RenderedFile, Rendering
 from core.uploads.tables import Upload
 from core.webhooks.tables import WebhookDelivery, WebhookSecret
 
@@ -27,6 +28,8 @@ __all__ = [
     "LogChunk",
     "LogLine",
     "Loss",
+    "RenderedFile",
+    "Rendering",
     "Sample",
     "Service",
     "StoredPicture",

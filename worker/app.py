@@ -1,6 +1,6 @@
-"""The entry of every Celery process: `python -P -m worker.app train|metrics|control|chores|beat`.
+"""The entry of every Celery process: `python -P -m worker.app train|metrics|generate|control|chores|beat`.
 
-A train or metrics worker is a parent (takes hints, beats its heart) with one pool child, which supervises the
+A train, metrics or generate worker is a parent (takes hints, beats its heart) with one pool child, which supervises the
 child process that computes. Control runs the sweep, chores what may take longer; beat only says when.
 """
 
@@ -21,6 +21,8 @@ from core.broker import celery_app
 from core.settings import settings
 from worker import stopping
 from worker.heartbeat import Heartbeat, worker_name
+
+SUPERVISING = ("train", "metrics", "generate")
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -52,9 +54,9 @@ def _tell_pool_children(**_: Any) -> None:
 def main() -> None:
     """Run one Celery process until SIGTERM."""
     parser = argparse.ArgumentParser(prog="worker.app", description=__doc__)
-    parser.add_argument("kind", choices=("train", "metrics", "control", "chores", "beat"))
+    parser.add_argument("kind", choices=(*SUPERVISING, "control", "chores", "beat"))
     kind = parser.parse_args().kind
-    supervises = kind in ("train", "metrics")
+    supervises = kind in SUPERVISING
     logbook.setup(settings().log_format, level=logging.INFO if supervises else logging.WARNING)
     settings().data_dir.mkdir(parents=True, exist_ok=True)
     app = celery_app()

@@ -1,4 +1,4 @@
-"""For health checks: `python -P -m worker.health train|metrics` ends with 0 while this worker's heartbeat is young."""
+"""For health checks: `python -P -m worker.health train|metrics|generate` ends with 0 while the heartbeat is young."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from core.schemas.ticks import TICK, ErrorTick, FinishedTick, StoppedTick, Tick
 from core.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -32,34 +32,39 @@ class Child:
     """Started from the main thread, since its parent-death signal follows the thread that started it.
 
     Args:
-        module: the setting train_module or evaluate_module.
-        spec: what it should do; written to `spec.json` in its work folder.
+        module: the setting train_module, evaluate_module or render_module.
+        spec: what it should do; written to `spec.json` in its work folder. None: it stays, and is told by `tell`.
         work_dir: exists; the child's current folder, so that no folder of a user's is on its import path.
         threads: of torch; 0 as torch chooses.
         environment: what it gets beside this process's own.
+        arguments: further words of its command line.
     """
 
     def __init__(
         self,
         module: str,
-        spec: BaseModel,
+        spec: BaseModel | None,
         *,
         work_dir: Path,
         threads: int,
         environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         spec_path = work_dir / "spec.json"
-        spec_path.write_text(spec.model_dump_json())
+        if spec is not None:
+            spec_path.write_text(spec.model_dump_json())
         own = {"CUDA_VISIBLE_DEVICES": _visible_device(), "PYTHONSAFEPATH": "1", **(environment or {})}
         ticks_out, ticks_in = os.pipe()
         self.last: ErrorTick | FinishedTick | StoppedTick | None = None
         self.last_lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
         self._process = subprocess.Popen(
             [
-                sys.executable, "-P", "-u", "-m", module, str(spec_path), "--ticks-fd", str(ticks_in),
-                "--parent-pid", str(os.getpid()), "--threads", str(threads),
+                sys.executable, "-P", "-u", "-m", module, *([str(spec_path)] if spec is not None else []),
+                "--ticks-fd", str(ticks_in), "--parent-pid", str(os.getpid()), "--threads", str(threads),
+                *arguments,
             ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL if spec is not None else subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             pass_fds=[ticks_in], cwd=work_dir, start_new_session=True,
             env=ALLOCATOR | os.environ | own,
         )  # fmt: skip
@@ -70,6 +75,13 @@ class Child:
         self._selector = selectors.DefaultSelector()
         for lines in (self._ticks, self._log):
             self._selector.register(lines.pipe, selectors.EVENT_READ, lines)
+
+    def tell(self, path: Path) -> None:
+        """Name the file of a specification to a child that stays. Raises BrokenPipeError where it has ended."""
+        assert self._process.stdin is not None
+        # A short line: however busy the child is, the pipe takes it.
+        self._process.stdin.write(f"{path}\n".encode())
+        self._process.stdin.flush()
 
     def read(self, timeout_s: float) -> tuple[list[Tick], list[str]]:
         """Wait for output, up to a time; return complete ticks and log lines."""
@@ -110,6 +122,9 @@ class Child:
         self.signal(signal.SIGKILL)
         self._process.wait()
         self._selector.close()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
         self._ticks.pipe.close()
         self._log.pipe.close()
 

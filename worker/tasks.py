@@ -16,11 +16,13 @@ from core.garbage.collect import collect
 from core.garbage.report import Bounds
 from core.jobs.claim import claim as claim_job
 from core.jobs.sweep import sweep as sweep_queue
+from core.renderings import service as renderings
 from core.settings import settings
 from core.webhooks.deliver import deliver_due
 from worker import stopping
 from worker.evaluating import evaluate
 from worker.heartbeat import worker_name
+from worker.rendering import render
 from worker.training import train as train_attempt
 
 if TYPE_CHECKING:
@@ -70,6 +72,21 @@ def metrics() -> None:
                 evaluate(claim, worker=name, stop=stop)
 
 
+@shared_task(name="worker.tasks.generate")  # type: ignore[untyped-decorator]
+def generate() -> None:
+    """Render what is queued, one after the other, until nothing is left or the worker should stop."""
+    name = worker_name("generate")
+    with stopping.orderly() as stop:
+        while not stop.is_set:
+            with sessions().begin() as session:
+                claim = renderings.claim(session, worker=name, lease_s=settings().lease_s)
+            if claim is None:
+                return
+            facts = {"job": claim.job_id, claim.what: claim.rendering_id, "worker": name}
+            with _known("rendering", facts, origin=claim.origin):
+                render(claim, worker=name, stop=stop)
+
+
 @shared_task(name="worker.tasks.sweep")  # type: ignore[untyped-decorator]
 def sweep() -> None:
     """Take back what lost workers held, then wake as many idle workers as there is work."""
@@ -82,6 +99,7 @@ def sweep() -> None:
         )
     wake("train", times=hints.train)
     wake("metrics", times=hints.metrics)
+    wake("generate", times=hints.generate)
 
 
 @shared_task(name="worker.tasks.deliver_webhooks")  # type: ignore[untyped-decorator]

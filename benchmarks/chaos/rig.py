@@ -19,7 +19,7 @@ from benchmarks.chaos.look import Database
 from benchmarks.chaos.plan import TENANTS
 from benchmarks.chaos.receiver import Receiver, listening
 from benchmarks.stack import Servers, Services, own_servers
-from client.http import Client
+from client import SlaeGan
 from core.db import migrate
 from core.keys import ensure_local_key
 
@@ -160,7 +160,7 @@ def _upload(rig: Rig) -> None:
         picture.save(pictures / f"{number}.png")
     for tenant in TENANTS:
         rig.keys[tenant] = ensure_local_key(rig.servers.database_url, tenant=tenant)
-        with Client(rig.services.url, rig.keys[tenant]) as client:
+        with SlaeGan(rig.services.url, rig.keys[tenant]) as client:
             rig.datasets[tenant] = client.create_dataset(pictures, name="chaos").id
 
 

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from benchmarks.load.figures import MeasurementFailed
 from benchmarks.stack import Services, own_servers
-from client.http import Client
+from client import SlaeGan
 from client.local import postgres
 from core.db import migrate
 from core.keys import ensure_local_key
@@ -132,7 +132,7 @@ def running(folder: Path, *, extra: Mapping[str, str]) -> Iterator[Rig]:
             try:
                 services.start("api")
                 key = ensure_local_key(servers.database_url)
-                with Client(services.url, key) as client:
+                with SlaeGan(services.url, key) as client:
                     dataset_id = client.create_dataset(_draw(logs / "pictures"), name="load").id
                 with postgres.connect(servers.database_url) as database:
                     yield Rig(services, servers.database_url, key, dataset_id, database)

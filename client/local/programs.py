@@ -52,6 +52,7 @@ def service_programs(*, cuda_devices: int) -> list[Program]:
     return [
         *trainers,
         _worker("worker-metrics", "metrics", device=devices[-1]),
+        _worker("worker-generate", "generate", device=devices[-1]),
         _worker("worker-control", "control", device="cpu"),
         _worker("worker-chores", "chores", device="cpu"),
         Program("api", _module("api.main"), group="web"),

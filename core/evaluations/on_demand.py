@@ -13,10 +13,10 @@ from core.datasets.files import DatasetFiles
 from core.datasets.held_out import split
 from core.errors import Conflict, InvalidRequest, NotFound
 from core.evaluations.tables import PENDING, Evaluation
-from core.jobs import queries
+from core.jobs import generators, queries
 from core.jobs.retention import forget_generators
 from core.jobs.service import advance
-from core.jobs.tables import Checkpoint, Job
+from core.jobs.tables import Job
 from core.metrics.backtracking_protocol import planned_backtracking
 from core.schemas.evaluations import EvaluationOut
 from core.schemas.families import parse_config
@@ -24,6 +24,7 @@ from core.schemas.families import parse_config
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from core.jobs.tables import Checkpoint
     from core.metrics.backtracking_protocol import BacktrackingProtocol
     from core.schemas.evaluations import BacktrackingIn
 
@@ -54,7 +55,7 @@ def backtrack(session: Session, asked: BacktrackingIn, *, tenant_id: UUID, job_i
             f"The pictures of job {job_id} are deleted: there is nothing to come near to."
         ) from error
     session.refresh(job, with_for_update=True)
-    generator = _generator(session, job, asked.checkpoint_id)
+    generator = generators.chosen(session, job, asked.checkpoint_id)
     protocol = _planned(session, asked, job=job)
     found = session.scalar(
         select(Evaluation).where(
@@ -117,27 +118,6 @@ def _check_room(session: Session, job: Job) -> None:
         raise Conflict(
             f"{waiting} backtrackings of this job are waiting already: ask again when one is done."
         )
-
-
-def _generator(session: Session, job: Job, checkpoint_id: UUID | None) -> Checkpoint:
-    """The generator that is asked for; else the best one; else the newest."""
-    generators = {
-        row.id: row
-        for row in session.scalars(
-            select(Checkpoint)
-            .where(Checkpoint.job_id == job.id, Checkpoint.run == job.run, Checkpoint.kind == "generator")
-            .order_by(Checkpoint.images_seen)
-        )
-    }
-    if checkpoint_id is not None:
-        if checkpoint_id not in generators:
-            raise NotFound(f"Job {job.id} has no generator {checkpoint_id}.")
-        return generators[checkpoint_id]
-    if not generators:
-        raise Conflict(f"Job {job.id} ({job.status}) has no generator yet: ask when it has made a snapshot.")
-    (described,) = queries.describe(session, [job])
-    best = described.best.checkpoint_id if described.best else None
-    return generators[best] if best in generators else list(generators.values())[-1]
 
 
 def cancel(session: Session, *, tenant_id: UUID, evaluation_id: UUID) -> tuple[Evaluation, list[str]]:

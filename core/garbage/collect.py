@@ -17,6 +17,7 @@ from core.errors import InfrastructureError
 from core.garbage.files import collect_files, collect_unfinished
 from core.garbage.logs import collect_tails
 from core.garbage.machine import collect_caches, collect_resumable, collect_scratch, collect_uploads
+from core.garbage.renderings import collect_renderings
 from core.garbage.report import Found, Report
 from core.garbage.rows import (
     collect_answers,
@@ -56,6 +57,7 @@ def collect(bounds: Bounds, *, data_dir: Path | None) -> Report:
         "log lines (moved to the store)": collect_tails,
         "generators": collect_generators,
         "training states": collect_states,
+        "generations and exports": collect_renderings,
         "rows of deleted datasets": collect_datasets,
         "answers kept for a day": collect_answers,
         "pictures of no dataset": collect_pictures,

@@ -21,6 +21,7 @@ from core.db import sessions
 from core.evaluations.tables import Evaluation
 from core.jobs.tables import Checkpoint, Sample
 from core.logs.tables import LogChunk
+from core.renderings.tables import RenderedFile
 from core.storage import remove, store
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ COLUMNS = (
     Checkpoint.storage_key,
     Evaluation.picture_key,
     LogChunk.storage_key,
+    RenderedFile.storage_key,
     Sample.storage_key,
     StoredPicture.storage_key,
 )

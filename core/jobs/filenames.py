@@ -22,3 +22,8 @@ def picture(job_id: UUID, *, kind: str, images_seen: int) -> str:
     """Of what an evaluation of this kind shows."""
     what = "reached" if kind == "backtracking" else "neighbours"
     return f"{job_id}-{images_seen:09d}-{what}.png"
+
+
+def rendered(job_id: UUID, *, images_seen: int, name: str) -> str:
+    """Of a file that was made with a generator, which has a name of its own."""
+    return f"{job_id}-{images_seen:09d}-{name}"

@@ -9,6 +9,8 @@ from sqlalchemy import select
 from core.evaluations.tables import PENDING, Evaluation
 from core.jobs.best import Evaluated, best_few
 from core.jobs.tables import Checkpoint, Job
+from core.renderings.tables import PENDING as RENDERING
+from core.renderings.tables import Rendering
 
 # Of a run that is not over: the newest, and the one before in case that one is damaged.
 KEPT_STATES = 2
@@ -57,7 +59,7 @@ def forget_generators(session: Session, job: Job, *, rules: RetentionConfig) -> 
 
 
 def pinned_or_needed(session: Session, checkpoints: Sequence[Checkpoint]) -> set[UUID]:
-    """Which of some checkpoints are pinned, or begun from by a job that is not over; the others may be deleted.
+    """Which of some checkpoints are pinned, or needed by a job or a rendering that is not over; others may be deleted.
 
     All are locked until the transaction ends: a job that is being submitted now holds its checkpoint, so it is waited
     for and then found, as a pin is, and one that is submitted later does not find what was deleted.
@@ -71,7 +73,11 @@ def pinned_or_needed(session: Session, checkpoints: Sequence[Checkpoint]) -> set
     )
     pinned = {row.id for row in locked if row.pinned}
     live = select(Job.init_from).where(Job.init_from.in_(ids), Job.finished_at.is_(None))
-    return pinned | {found for found in session.scalars(live) if found is not None}
+    rendered = select(Rendering.checkpoint_id).where(
+        Rendering.checkpoint_id.in_(ids), Rendering.status.in_(RENDERING)
+    )
+    needed = [*session.scalars(live), *session.scalars(rendered)]
+    return pinned | {found for found in needed if found is not None}
 
 
 def _best(evaluations: Sequence[Evaluation], *, count: int, config: dict[str, Any]) -> set[UUID | None]:

@@ -14,6 +14,8 @@ from core.evaluations.tables import Evaluation
 from core.jobs import accounting, endings
 from core.jobs.service import ENDED, advance, drop_evaluations
 from core.jobs.tables import Job, Worker
+from core.renderings import service as renderings
+from core.renderings.tables import Rendering
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,6 +29,7 @@ class Hints:
 
     train: int
     metrics: int
+    generate: int
 
 
 def sweep(session: Session, *, lease_s: float, max_failures: int, max_evaluation_attempts: int) -> Hints:
@@ -36,7 +39,7 @@ def sweep(session: Session, *, lease_s: float, max_failures: int, max_evaluation
         session: in a transaction of its own.
         lease_s: a worker unseen for so long counts as dead.
         max_failures: infrastructure failures after which a job fails.
-        max_evaluation_attempts: lost evaluators after which an evaluation fails.
+        max_evaluation_attempts: lost workers after which an evaluation, or a rendering, fails.
     """
     for job in session.scalars(
         select(Job)
@@ -52,6 +55,7 @@ def sweep(session: Session, *, lease_s: float, max_failures: int, max_evaluation
     ).all():
         _take_back_evaluation(session, evaluation, max_attempts=max_evaluation_attempts)
     accounting.end_dropped_evaluations(session)
+    renderings.take_back(session, max_attempts=max_evaluation_attempts)
     for job_id in session.scalars(select(Job.id).where(endings.evaluated()).order_by(Job.id)).all():
         endings.settle(session, job_id)
     return _hints(session, lease_s=lease_s)
@@ -128,7 +132,7 @@ def _take_back_evaluation(session: Session, evaluation: Evaluation, *, max_attem
 
 
 def _hints(session: Session, *, lease_s: float) -> Hints:
-    def waiting(column: type[Job | Evaluation]) -> int:
+    def waiting(column: type[Job | Evaluation | Rendering]) -> int:
         return session.scalar(select(func.count()).where(column.status == "queued")) or 0
 
     def idle(kind: str, held: ColumnElement[bool]) -> int:
@@ -140,7 +144,11 @@ def _hints(session: Session, *, lease_s: float) -> Hints:
     evaluating = (
         select(Evaluation.id).where(Evaluation.status == "running", Evaluation.worker == Worker.name).exists()
     )
+    rendering = (
+        select(Rendering.id).where(Rendering.status == "running", Rendering.worker == Worker.name).exists()
+    )
     return Hints(
         train=min(waiting(Job), idle("train", training)),
         metrics=min(waiting(Evaluation), idle("metrics", evaluating)),
+        generate=min(waiting(Rendering), idle("generate", rendering)),
     )

@@ -42,6 +42,7 @@ union all select 'paused', count(*) from jobs where status = 'paused'
 _DEPTH = """
 select 'train', count(*) from jobs where status = 'queued'
 union all select 'metrics', count(*) from evaluations where status = 'queued'
+union all select 'generate', count(*) from renderings where status = 'queued'
 union all select 'webhooks', count(*) from webhook_deliveries
   where status = 'pending' and next_attempt_at <= clock_timestamp()
 """
@@ -58,6 +59,8 @@ select 'train', coalesce(extract(epoch from clock_timestamp() - min(since)), 0) 
 ) waiting where since <= clock_timestamp()
 union all select 'metrics', coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)
   from evaluations where status = 'queued'
+union all select 'generate', coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)
+  from renderings where status = 'queued'
 union all select 'webhooks', coalesce(extract(epoch from clock_timestamp() - min(next_attempt_at)), 0)
   from webhook_deliveries where status = 'pending' and next_attempt_at <= clock_timestamp()
 """
@@ -74,12 +77,13 @@ union all select 'delivering', count(*) from webhook_deliveries where status = '
 union all select 'dead', count(*) from webhook_deliveries where status = 'dead'
 """
 _WORKERS = """
-select kind, state, count(name) from (values ('train'), ('metrics')) kinds (kind)
+select kind, state, count(name) from (values ('train'), ('metrics'), ('generate')) kinds (kind)
 cross join (values ('idle'), ('busy')) states (state)
 left join (
   select w.name, w.kind as its,
     case when exists (select from jobs where status = 'running' and worker = w.name)
       or exists (select from evaluations where status = 'running' and worker = w.name)
+      or exists (select from renderings where status = 'running' and worker = w.name)
       then 'busy' else 'idle' end as now
   from workers w where last_heartbeat_at > clock_timestamp() - make_interval(secs => :lease_s)
 ) alive on its = kind and now = state group by kind, state

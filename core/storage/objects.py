@@ -39,7 +39,13 @@ _RETRIES: Any = {
 }
 _PARTS_AT_ONCE = 4
 _FAILURES = (BaseError, OSError, ValueError)
-_PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
+_SHOWN = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".mp4": "video/mp4",
+}
 _MAX_TOLD = 300
 
 
@@ -171,10 +177,10 @@ def _part(start: int, end: int | None, *, version: str | None) -> Any:
 
 def _attributes(key: str, *, filename: str | None) -> dict[str, str]:
     """Headers that the store sends with an object; a signed URL cannot carry them, so they are stored with it."""
-    picture = _PICTURES.get(PurePosixPath(key).suffix)
-    attributes = {"Content-Type": picture or "application/octet-stream"}
+    shown = _SHOWN.get(PurePosixPath(key).suffix)
+    attributes = {"Content-Type": shown or "application/octet-stream"}
     if filename is not None:
-        attributes["Content-Disposition"] = f'{"inline" if picture else "attachment"}; filename="{filename}"'
+        attributes["Content-Disposition"] = f'{"inline" if shown else "attachment"}; filename="{filename}"'
     return attributes
 
 

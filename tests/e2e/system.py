@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from client.http import Client
+    from client import SlaeGan
 
 SMALL_TIMES = {
     "SLAEGAN_LEASE_S": "6",
@@ -61,7 +61,7 @@ class Run:
     """A submitted job, followed through the API."""
 
     system: Services
-    client: Client
+    client: SlaeGan
     job_id: UUID
 
     @property
@@ -107,6 +107,6 @@ def draw_pictures(folder: Path, *, count: int = 8) -> Path:
     return folder
 
 
-def submit(system: Services, client: Client, dataset_id: UUID, config: dict[str, object]) -> Run:
+def submit(system: Services, client: SlaeGan, dataset_id: UUID, config: dict[str, object]) -> Run:
     job = client.create_job(JobIn.model_validate({"dataset_id": dataset_id, "config": config}))
     return Run(system, client, job.id)

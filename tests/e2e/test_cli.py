@@ -20,8 +20,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.stack import free_port
+from client import SlaeGan
 from client.connection import load
-from client.http import Client
 from tests.e2e.conftest import Up, clean_environment, launch
 from tests.receiver import receiving
 
@@ -133,7 +133,7 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     assert [point["images_seen"] for point in points] == [0, 8]
     connection = load(stack.data)
     assert connection is not None
-    with Client(connection.url, connection.key) as client:
+    with SlaeGan(connection.url, connection.key) as client:
         job = next(client.jobs())
         assert job.best is not None
         (listed,) = [item for item in client.checkpoints(job.id) if item.id == job.best.checkpoint_id]
@@ -152,7 +152,7 @@ def test_train_watch_download(shell: Shell, stack: Up, pictures: Path, hostile: 
     # Fine-tuning takes the shape of the networks from the job that it begins from.
     text = shell("train", str(pictures), "--images", "4", *SHORT, "--init-from", job_id[:8], "--watch")
     assert "Succeeded" in text
-    with Client(connection.url, connection.key) as client:
+    with SlaeGan(connection.url, connection.key) as client:
         tuned = next(client.jobs())
         assert (tuned.config["resolution"], tuned.config["width"]) == (64, 0.125)
         (source,) = (item for item in client.checkpoints(job.id) if item.id == tuned.init_from)
@@ -207,7 +207,7 @@ def test_ctrl_c_asks_on_a_terminal_and_cancels(shell: Shell) -> None:
         terminal.write(b"cancel\n")
         read_until(terminal, b"Cancelling")
         read_until(terminal, b" cancelled.")
-        assert watching.wait(60) == 1
+        assert watching.wait(60) == 3
     assert re.search(" cancelled ", shell("jobs", "--limit", "1"))
 
 
@@ -268,7 +268,7 @@ def test_a_killed_worker_and_api_come_back_and_all_ends(stack: Up) -> None:
         for process in stack.supervisord().children()
         if process.name().startswith("python")
     }
-    assert {"api.main", "train", "metrics", "control", "chores", "beat"} <= set(supervised)
+    assert {"api.main", "train", "metrics", "generate", "control", "chores", "beat"} <= set(supervised)
     for name in ("api.main", "train"):
         supervised[name].kill()
     stack.wait_for_text("api ended unexpectedly and was started again")
@@ -278,7 +278,8 @@ def test_a_killed_worker_and_api_come_back_and_all_ends(stack: Up) -> None:
     assert [process for process in family if process.is_running()] == []
     assert stack.left() == []
     stopped = re.findall(r"stopped: ([a-z0-9-]+)", (stack.data / "logs" / "supervisord.log").read_text())
-    assert set(stopped[:4]) == {"worker-train-0", "worker-metrics", "worker-control", "worker-chores"}
+    workers = {"train-0", "metrics", "generate", "control", "chores"}
+    assert set(stopped[:5]) == {f"worker-{kind}" for kind in workers}
     assert stopped[-2:] == ["valkey", "postgres"]
 
 

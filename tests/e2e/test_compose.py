@@ -30,7 +30,7 @@ LONG_LIVED = sorted(OURS - {"migrate"})
 
 
 def test_the_services_are_those_of_the_product() -> None:
-    workers = {"worker-gpu", "worker-metrics", "worker-control", "worker-chores"}
+    workers = {"worker-gpu", "worker-metrics", "worker-generate", "worker-control", "worker-chores"}
     assert {"migrate", "api", "beat"} | workers == OURS
     assert set(COMPOSE["services"]) - OURS == {"postgres", "valkey"}
 
@@ -61,7 +61,7 @@ def test_our_images_run_as_the_account_that_compose_names(name: str) -> None:
     assert "\nUSER slaegan\n" in dockerfile
     assert f"useradd --uid {service['user'].partition(':')[0]} " in dockerfile
     torch_inside = "requirements/worker.txt" in dockerfile
-    assert torch_inside == name.startswith(("worker-gpu", "worker-metrics"))
+    assert torch_inside == name.startswith(("worker-gpu", "worker-metrics", "worker-generate"))
 
 
 def test_a_gpu_worker_reserves_one_device() -> None:
@@ -161,7 +161,7 @@ def test_every_command_runs(environment: dict[str, str], tmp_path: Path) -> None
                     env=environment, cwd=tmp_path, stdout=log, stderr=log,
                 )  # fmt: skip
         checked = [name for name in LONG_LIVED if "healthcheck" in COMPOSE["services"][name]]
-        assert checked == ["api", "worker-gpu", "worker-metrics"]
+        assert checked == ["api", "worker-generate", "worker-gpu", "worker-metrics"]
         deadline = time.monotonic() + 90
         while not all(is_healthy(name, environment, tmp_path) for name in checked):
             assert time.monotonic() < deadline, [path.read_text()[-500:] for path in tmp_path.glob("*.log")]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image, ImageOps
 
-from client.http import Client
+from client import SlaeGan
 from core.errors import InvalidRequest
 from core.keys import ensure_local_key
 from core.schemas.jobs import JobIn
@@ -61,8 +61,8 @@ def key(system: Services) -> str:
 
 
 @pytest.fixture(scope="module")
-def client(system: Services, key: str) -> Iterator[Client]:
-    with Client(system.url, key) as client:
+def client(system: Services, key: str) -> Iterator[SlaeGan]:
+    with SlaeGan(system.url, key) as client:
         yield client
 
 
@@ -94,7 +94,7 @@ def slaegan(system: Services, key: str, *arguments: str, folder: Path) -> str:
 
 
 def test_by_class_from_a_zip_to_a_generator(
-    system: Services, client: Client, key: str, classes: Path, tmp_path: Path
+    system: Services, client: SlaeGan, key: str, classes: Path, tmp_path: Path
 ) -> None:
     """By the command line: `--set` takes what the family has, and the download is what it draws with."""
     evaluation = BY_CLASS["evaluation"]
@@ -126,7 +126,7 @@ def test_by_class_from_a_zip_to_a_generator(
     assert (tuned.family, tuned.config["width"], tuned.config["conditional"]) == ("sagan", 0.125, True)
 
 
-def test_a_family_that_needs_labels_is_refused_without(client: Client, tmp_path: Path) -> None:
+def test_a_family_that_needs_labels_is_refused_without(client: SlaeGan, tmp_path: Path) -> None:
     dataset = client.create_dataset(draw_pictures(tmp_path / "discs", count=4), name="no classes")
     with pytest.raises(InvalidRequest, match="has no classes") as refused:
         client.create_job(JobIn.model_validate({"dataset_id": dataset.id, "config": BY_CLASS}))
@@ -134,7 +134,7 @@ def test_a_family_that_needs_labels_is_refused_without(client: Client, tmp_path:
 
 
 def test_codes_go_on_in_stage_one_after_a_retry_and_end_with_a_generator(
-    system: Services, client: Client, tmp_path: Path
+    system: Services, client: SlaeGan, tmp_path: Path
 ) -> None:
     dataset = client.create_dataset(draw_pictures(tmp_path / "discs", count=8), name="discs")
     run = submit(system, client, dataset.id, ON_CODES)
@@ -158,7 +158,7 @@ def test_codes_go_on_in_stage_one_after_a_retry_and_end_with_a_generator(
     assert not drawn[0].equal(drawn[1])
 
 
-def _check_both_stages(client: Client, run: Run, *, resumed_at: int) -> None:
+def _check_both_stages(client: SlaeGan, run: Run, *, resumed_at: int) -> None:
     """Each stage has losses of its own, and neither went back to zero."""
     losses = client.losses(run.job_id)
     first = [one.images_seen for one in losses if "l1" in one.losses]

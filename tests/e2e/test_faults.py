@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from benchmarks.stack import Services
-    from client.http import Client
+    from client import SlaeGan
     from tests.e2e.system import Run
 
 pytestmark = pytest.mark.slow
@@ -43,18 +43,18 @@ def system(
 
 
 @pytest.fixture(scope="module")
-def client(system: Services) -> Iterator[Client]:
+def client(system: Services) -> Iterator[SlaeGan]:
     with system.client() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def dataset_id(client: Client, tmp_path_factory: pytest.TempPathFactory) -> UUID:
+def dataset_id(client: SlaeGan, tmp_path_factory: pytest.TempPathFactory) -> UUID:
     return client.create_dataset(draw_pictures(tmp_path_factory.mktemp("pictures")), name="discs").id
 
 
 @pytest.fixture
-def run(system: Services, client: Client, dataset_id: UUID) -> Iterator[Callable[..., Run]]:
+def run(system: Services, client: SlaeGan, dataset_id: UUID) -> Iterator[Callable[..., Run]]:
     """Submits a job; one still alive at the end of the test is cancelled, so that the next test has the worker."""
     runs: list[Run] = []
 
@@ -72,7 +72,7 @@ def run(system: Services, client: Client, dataset_id: UUID) -> Iterator[Callable
             run.wait_for("cancelled")
 
 
-def test_from_pictures_to_a_generator(run: Callable[..., Run], client: Client, tmp_path: Path) -> None:
+def test_from_pictures_to_a_generator(run: Callable[..., Run], client: SlaeGan, tmp_path: Path) -> None:
     one = run(TINY)
     seen = [event.type for event in client.follow_events(one.job_id)]
     job = one.wait_for("succeeded")
@@ -173,7 +173,7 @@ def test_sigterm_saves_and_hands_back(
     assert one.payloads("resumed")[0]["images_seen"] == job.images_seen
 
 
-def test_cancel_frees_the_device(run: Callable[..., Run], system: Services, client: Client) -> None:
+def test_cancel_frees_the_device(run: Callable[..., Run], system: Services, client: SlaeGan) -> None:
     one = run(LONG)
     system.until(lambda: one.job.images_seen > 0, "some training")
     client.cancel_job(one.job_id)
@@ -283,7 +283,7 @@ def test_an_unreachable_store_is_waited_for_and_at_last_fails_the_job(
 
 
 def test_a_paused_training_frees_the_worker_and_goes_on_where_it_was(
-    run: Callable[..., Run], system: Services, client: Client
+    run: Callable[..., Run], system: Services, client: SlaeGan
 ) -> None:
     one, other = run(LONG | {"checkpoint_every_images": 100_000}), run(TINY)
     system.until(lambda: one.job.images_seen > 8, "some training")
@@ -296,7 +296,7 @@ def test_a_paused_training_frees_the_worker_and_goes_on_where_it_was(
     assert one.payloads("resumed")[0]["images_seen"] == paused.images_seen
 
 
-def test_an_extended_training_goes_on_from_its_end(run: Callable[..., Run], client: Client) -> None:
+def test_an_extended_training_goes_on_from_its_end(run: Callable[..., Run], client: SlaeGan) -> None:
     one = run(TINY)
     one.wait_for("succeeded")
     client.extend_job(one.job_id, ExtendIn(total_images=64))
@@ -307,7 +307,7 @@ def test_an_extended_training_goes_on_from_its_end(run: Callable[..., Run], clie
 
 
 def test_a_drained_worker_hands_its_job_back_and_takes_no_other(
-    run: Callable[..., Run], system: Services, client: Client
+    run: Callable[..., Run], system: Services, client: SlaeGan
 ) -> None:
     one = run(LONG)
     system.until(lambda: one.job.images_seen > 8, "some training")

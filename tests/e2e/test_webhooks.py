@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from client.http import Client
+    from client import SlaeGan
     from core.schemas.webhooks import DeliveryOut
 
 pytestmark = pytest.mark.slow
@@ -52,12 +52,12 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
-def submit(client: Client, receiver: Receiver, dataset_id: UUID) -> UUID:
+def submit(client: SlaeGan, receiver: Receiver, dataset_id: UUID) -> UUID:
     webhook = Webhook(url=receiver.url(), events=["queued"])
     return client.create_job(JobIn(dataset_id=dataset_id, webhook=webhook)).id
 
 
-def delivery(client: Client, job_id: UUID) -> DeliveryOut:
+def delivery(client: SlaeGan, job_id: UUID) -> DeliveryOut:
     (found,) = client.deliveries(job_id)
     return found
 

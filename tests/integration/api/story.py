@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from core.evaluations.tables import Evaluation
 from core.jobs import best, records
 from core.jobs.claim import claim as claim_job
 from core.jobs.tables import Job
+from core.renderings import service as renderings
 from tests.picture_files import form, pngs
 
 if TYPE_CHECKING:
@@ -109,6 +111,47 @@ def evaluation(
     job = session.get_one(Job, attempt.job_id, populate_existing=True)
     for name, value in best.shown(session, job).items():
         setattr(job, name, value)
+    session.commit()
+
+
+RENDERED = "1.png"
+
+
+def rendered(
+    person: Person, session: Session, job_id: str, route: str, body: dict[str, Any], *, data: bytes = b"made"
+) -> str:
+    """A generation or an export that a worker has done, with one file."""
+    response = person.post(f"/v1/jobs/{job_id}/{route}", json=body)
+    assert response.status_code == HTTPStatus.CREATED, response.text
+    post_rendering(session, str(response.json()["id"]), data=data)
+    return str(response.json()["id"])
+
+
+def claim_rendering(session: Session, rendering_id: str) -> renderings.Claim:
+    """A worker takes renderings until it has this one."""
+    while (claim := renderings.claim(session, worker="g1", lease_s=600)) is not None:
+        session.commit()
+        if str(claim.rendering_id) == rendering_id:
+            return claim
+    raise AssertionError("it was not in the queue")
+
+
+def post_rendering(
+    session: Session,
+    rendering_id: str,
+    *,
+    data: bytes = b"made",
+    name: str = RENDERED,
+    media_type: str = "image/png",
+) -> None:
+    """A worker takes it, and posts one file."""
+    claim = claim_rendering(session, rendering_id)
+    stored = store_file(data)
+    file = renderings.NewFile(
+        name=name, role="main", media_type=media_type, storage_key=stored.key, sha256=stored.sha256,
+        size_bytes=stored.size_bytes,
+    )  # fmt: skip
+    renderings.post(session, claim, files=[file], facts={"device": "cpu"})
     session.commit()
 
 

@@ -14,9 +14,8 @@ import pytest
 from rich.progress import Progress
 from typer.testing import CliRunner
 
-from client import resumable
+from client import SlaeGan, resumable
 from client.cli import app
-from client.http import Client
 from client.resumable import fingerprint
 from core.errors import Conflict, DatasetUnusable, InfrastructureError, LabelsUnusable
 from tests.picture_files import pngs, zipped
@@ -36,7 +35,7 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(resumable, "_PAUSES_S", (0.01, 0.05, 0.1, 0.5))
     monkeypatch.setattr(resumable, "CHUNK_BYTES", CHUNK)
-    monkeypatch.setattr("client.http.SMALLEST_BYTES", CHUNK)
+    monkeypatch.setattr("client.datasets.SMALLEST_BYTES", CHUNK)
 
 
 @pytest.fixture
@@ -117,7 +116,7 @@ def states(tmp_path: Path) -> list[Path]:
 
 def test_an_upload_goes_on_after_each_break(api: Api, owner: Person, archive: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    with line_to(api) as line, Client(line.url, key_of(owner)) as client:
+    with line_to(api) as line, SlaeGan(line.url, key_of(owner)) as client:
         # Two chunks fit, and a part of a third, of which nothing counts.
         line.budget = 5 * CHUNK // 2
         dataset = client.create_dataset(archive, name="mine", progress=lambda *at: told.append(at))
@@ -140,7 +139,7 @@ def test_a_later_command_goes_on_where_an_earlier_one_ended(
             if sent_bytes >= 4 * CHUNK:
                 line.budget = 0
 
-        with Client(line.url, key_of(owner)) as client, pytest.raises(InfrastructureError, match="reached"):
+        with SlaeGan(line.url, key_of(owner)) as client, pytest.raises(InfrastructureError, match="reached"):
             client.create_dataset(archive, name="mine", progress=cut)
         [begun] = owner.get("/v1/uploads").json()["items"]
         assert begun["received_bytes"] >= 4 * CHUNK
@@ -163,7 +162,7 @@ def test_a_large_version_goes_on_too_and_says_where_a_newer_one_is(
     with ZipFile(archive) as whole, ZipFile(new, "w", ZIP_STORED) as written:
         written.writestr("new.png", pngs(7)["0006.png"])
         written.writestr("noise.bin", whole.read("noise.bin"))
-    with line_to(api) as line, Client(line.url, key_of(owner)) as client:
+    with line_to(api) as line, SlaeGan(line.url, key_of(owner)) as client:
         line.budget = 5 * CHUNK // 2
         second = client.create_version(
             UUID(first["id"]), source=new, remove=["0005.png"], progress=lambda *at: told.append(at)
@@ -206,7 +205,7 @@ def test_what_the_service_has_forgotten_begins_anew(
     kept = tmp_path / "state" / "slaegan" / "uploads" / mark
     kept.parent.mkdir(parents=True)
     kept.write_text("/v1/uploads/00000000-0000-0000-0000-000000000000")
-    with Client(str(api.url), key_of(owner)) as client:
+    with SlaeGan(str(api.url), key_of(owner)) as client:
         assert client.create_dataset(archive, name="mine").image_count == 4
     assert states(tmp_path) == []
 
@@ -215,7 +214,7 @@ def test_what_makes_no_dataset_is_forgotten(api: Api, owner: Person, tmp_path: P
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "noise.bin").write_bytes(os.urandom(2 * CHUNK))
-    with Client(str(api.url), key_of(owner)) as client, pytest.raises(DatasetUnusable):
+    with SlaeGan(str(api.url), key_of(owner)) as client, pytest.raises(DatasetUnusable):
         client.create_dataset(folder, name="mine")
     assert owner.get("/v1/uploads").json()["items"] == []
     assert states(tmp_path) == []
@@ -234,7 +233,7 @@ def test_unusable_labels_end_the_upload_of_a_folder_and_not_that_of_a_file(
     with ZipFile(packed, "w", ZIP_STORED) as written:
         for path in folder.iterdir():
             written.write(path, path.name)
-    with Client(str(api.url), key_of(owner)) as client:
+    with SlaeGan(str(api.url), key_of(owner)) as client:
         with pytest.raises(LabelsUnusable):
             client.create_dataset(folder, name="mine")
         assert owner.get("/v1/uploads").json()["items"] == []

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from client import SlaeGan
 from client.cli import app
-from client.http import Client
 from core.errors import Conflict, DatasetUnusable, InvalidRequest
 from tests.integration.api import story
 from tests.integration.api.conftest import problem
@@ -206,7 +206,7 @@ def test_the_client_and_the_command_line(api: Api, owner: Person, tmp_path: Path
     assert "1 usable picture; at least 4 are needed. 1 file was rejected: see above" in poor.exception.message
     assert "  note.txt: " in poor.output
     assert "5 pictures, 0 files rejected" in shell("upload", str(tmp_path / "faces.zip"))
-    with Client(str(api.url), key) as client:
+    with SlaeGan(str(api.url), key) as client:
         (first,) = client.datasets()
         told = shell(
             "upload", str(tmp_path / "more.zip"), "--to", str(first.id), "--remove", "0", "--remove", "0001.png"

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from client.http import Client
+from client import SlaeGan
 from client.results import download_results
 from core import logbook, storage
 from core.jobs.tables import Checkpoint
@@ -121,7 +121,7 @@ def test_pictures_of_evaluations(owner: Person, session: Session, tmp_path: Path
 
     story.evaluation(session, attempt, made, images_seen=24, fid=1.0, picture=story.store_file(png("red")))
     key = owner.headers["Authorization"].removeprefix("Bearer ")
-    with Client(str(owner.base_url), key) as client:
+    with SlaeGan(str(owner.base_url), key) as client:
         results = download_results(client, client.job(UUID(job["id"])), to=tmp_path)
     assert [path.name for path in results.neighbours] == ["neighbours-00000024.png"]
     assert results.neighbours[0].read_bytes() == png("red")

@@ -11,8 +11,8 @@ from click import unstyle
 from sqlalchemy import func, select, update
 from typer.testing import CliRunner
 
+from client import SlaeGan
 from client.cli import app
-from client.http import Client
 from core.audit.tables import AuditEntry
 from core.errors import Conflict, InvalidRequest, NotFound, SlaeganError
 from core.jobs import endings
@@ -42,11 +42,11 @@ def test_operators_make_tenants_and_tenants_make_keys(api: Api) -> None:
         run("tenants", "create", "acme")
     with pytest.raises(InvalidRequest, match="name"):
         run("tenants", "create", "two\nlines")
-    with Client(str(api.url), token) as client:
+    with SlaeGan(str(api.url), token) as client:
         me = client.current_key()
         assert (me.tenant, me.name, me.scopes) == ("acme", "first", ["read", "write", "admin"])
     made = run("keys", "create", "robot", "--scope", "read", "--expires", "2100-01-01", api=api, key=token)
-    with Client(str(api.url), made) as robot:
+    with SlaeGan(str(api.url), made) as robot:
         known = robot.current_key()
         assert (known.name, known.scopes) == ("robot", ["read"])
         assert known.expires_at is not None
@@ -62,7 +62,7 @@ def test_operators_make_tenants_and_tenants_make_keys(api: Api) -> None:
         run("keys", "revoke", me.id, api=api, key=token)
     with pytest.raises(InvalidRequest, match="scopes"):
         run("keys", "create", "x", "--scope", "root", api=api, key=token)
-    with Client(str(api.url), token) as client:
+    with SlaeGan(str(api.url), token) as client:
         told = [(entry.actor, entry.action) for entry in client.audit()]
     assert told == [
         ("key", "revoke_key"),
@@ -73,7 +73,7 @@ def test_operators_make_tenants_and_tenants_make_keys(api: Api) -> None:
     ]
     run("tenants", "revoke", me.id)
     rescue = run("tenants", "key", "acme", "--name", "rescue")
-    with Client(str(api.url), rescue) as client:
+    with SlaeGan(str(api.url), rescue) as client:
         assert [made.name for made in list(client.keys()) if made.revoked_at is None] == ["rescue", "robot"]
     assert "acme" in run("tenants", "list")
     with pytest.raises(NotFound, match=r"known are: .*acme"):
@@ -117,7 +117,7 @@ def test_usage_on_the_terminal(api: Api, owner: Person, session: Session) -> Non
     assert "all" in run(
         "usage", "--by-day", "--since", "2026-01-01", "--until", "2026-01-03", api=api, key=key
     )
-    with Client(str(api.url), key) as client:
+    with SlaeGan(str(api.url), key) as client:
         [attempt] = client.attempts(UUID(jobs[0]["id"]))
         assert (attempt.outcome, attempt.worker, attempt.device) == ("finished", "nameless", None)
         assert [item.name for item in client.usage(limit=2).items] == ["three", "two", "one"]  # type: ignore[union-attr]  # by job

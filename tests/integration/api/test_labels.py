@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 from typer.testing import CliRunner
 
+from client import SlaeGan
 from client.cli import app
-from client.http import Client
 from core.datasets.files import DatasetFiles
 from core.datasets.held_out import split
 from core.datasets.tables import DatasetImage
@@ -206,7 +206,7 @@ def test_the_command_line_uploads_folders_of_classes(api: Api, owner: Person, tm
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "mice").mkdir()
     (tmp_path / "more" / "mice" / "1.png").write_bytes(MANY[30])
-    with Client(str(api.url), key) as client:
+    with SlaeGan(str(api.url), key) as client:
         (first,) = client.datasets()
         shell("upload", str(tmp_path / "more"), "--to", str(first.id), "--labels", "folders")
         (second,) = client.datasets()

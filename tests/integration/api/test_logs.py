@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 
 from api.sources import PAGE, Logs
-from client.http import Client
+from client import SlaeGan
 from client.logs import printed
 from client.sse import parse
 from core.db import sessions
@@ -101,11 +101,13 @@ def test_a_long_log_is_one_text(owner: Person, session: Session, tmp_path: Path)
     say(session, attempt, 2501, 4000)
     path, every = f"/v1/jobs/{job['id']}/logs", [f"line {i}" for i in range(1, 4001)]
     assert owner.get(path, headers={"Accept": "text/plain"}).text.splitlines() == every
-    with Client(str(owner.base_url), owner.headers["Authorization"].removeprefix("Bearer ")) as client:
-        assert list(printed(client, attempt.job_id, follow=False, tail=None)) == every
-        assert list(printed(client, attempt.job_id, follow=False, tail=1501)) == every[-1501:]
+    with SlaeGan(str(owner.base_url), owner.headers["Authorization"].removeprefix("Bearer ")) as client:
+        assert [line.line for line in printed(client, attempt.job_id, follow=False, tail=None)] == every
+        assert [line.line for line in printed(client, attempt.job_id, follow=False, tail=1501)] == every[
+            -1501:
+        ]
         end(session, attempt)
-        assert list(printed(client, attempt.job_id, follow=True, tail=2)) == every[-2:]
+        assert [line.line for line in printed(client, attempt.job_id, follow=True, tail=2)] == every[-2:]
     for key in list(store().keys(f"jobs/{job['id']}")):
         store().delete(key)
     for accept in ("text/plain", "application/json"):

@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from client.http import Client
+from client import SlaeGan
 from client.results import download_results
 from core import db, storage
 from core.datasets.tables import Dataset, StoredPicture
@@ -61,8 +61,8 @@ class S3:
             "preview": f"/v1/datasets/{job['dataset_id']}/preview",
         }
 
-    def client(self) -> Client:
-        return Client(str(self.api.url), self.owner.headers["Authorization"].removeprefix("Bearer "))
+    def client(self) -> SlaeGan:
+        return SlaeGan(str(self.api.url), self.owner.headers["Authorization"].removeprefix("Bearer "))
 
 
 @pytest.fixture

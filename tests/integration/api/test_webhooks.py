@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, update
 
-from client.http import Client
+from client import SlaeGan
 from core.db import sessions
 from core.schemas.jobs import JobIn
 from core.schemas.webhooks import Webhook
@@ -137,7 +137,7 @@ def test_the_secret_is_the_tenants_and_the_admins(api: Api, owner: Person, stran
 
 def test_the_client_reaches_all_of_it(api: Api, owner: Person) -> None:
     key = owner.headers["Authorization"].removeprefix("Bearer ")
-    with Client(str(api.url), key) as client:
+    with SlaeGan(str(api.url), key) as client:
         job = client.create_job(
             JobIn(dataset_id=UUID(story.upload(owner)), webhook=Webhook(url=URL, events=["queued"]))
         )

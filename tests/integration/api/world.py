@@ -31,7 +31,12 @@ def one_of_everything(owner: Person, session: Session) -> dict[str, str]:
     picture = story.store_file(png())
     story.evaluation(session, attempt, made, images_seen=0, fid=9.0, picture=picture)
     path = f"/v1/jobs/{job['id']}"
+    generation = story.rendered(owner, session, job["id"], "generations", {"kind": "pictures", "count": 1})
+    export = story.rendered(owner, session, job["id"], "exports", {"format": "onnx"})
     return {
+        "generation_id": generation,
+        "export_id": export,
+        "name": story.RENDERED,
         "upload_id": begun_upload(owner, b"x" * 8),
         "key_id": new_key(owner),
         "dataset_id": job["dataset_id"],

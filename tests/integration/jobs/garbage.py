@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, update
 
 from core.datasets.ingest import preview_key
 from core.datasets.tables import Dataset, StoredPicture
@@ -23,6 +23,7 @@ from core.garbage.report import Bounds, Report
 from core.jobs import endings
 from core.jobs.tables import Checkpoint, Job, Sample
 from core.logs.tables import LogChunk
+from core.renderings.tables import RenderedFile, Rendering
 from core.schemas.judging import RetentionConfig
 from core.schemas.slaegan import SlaeganConfig
 from core.settings import settings
@@ -146,6 +147,14 @@ class Things:
                     row = Evaluation(
                         images_seen=n, protocol={}, protocol_hash="h", picture_key=key, **job, **values
                     )
+                case "rendered":
+                    rendering = self._rendering(n)
+                    session.add(rendering)
+                    session.flush()
+                    row = RenderedFile(
+                        rendering_id=rendering.id, name="1.png", position=0, role="main", media_type="image/png",
+                        storage_key=key, **file,
+                    )  # fmt: skip
                 case "picture":
                     # No dataset holds it; an upload brought it just now.
                     sha256 = uuid4().hex * 2
@@ -164,5 +173,12 @@ class Things:
             session.add(row)
         return key
 
+    def _rendering(self, n: int) -> Rendering:
+        return Rendering(
+            tenant_id=self._attempt.tenant_id, job_id=self._attempt.job_id, images_seen=n, generator_sha256="g",
+            what="generation", request={"kind": "pictures"}, request_hash=str(n), status="done", facts={},
+            finished_at=func.clock_timestamp(),
+        )  # fmt: skip
 
-KINDS = ("state", "generator", "sample", "log", "evaluation", "picture", "preview")
+
+KINDS = ("state", "generator", "sample", "log", "evaluation", "rendered", "picture", "preview")

@@ -271,13 +271,13 @@ def test_a_lost_evaluator_is_replaced_and_then_given_up(db: Sessions, submit: Ca
 def test_hints_wake_no_more_workers_than_are_idle(db: Sessions, submit: Callable[..., Job]) -> None:
     for _ in range(3):
         submit()
-    assert run_sweep(db) == Hints(train=0, metrics=0)
+    assert run_sweep(db) == Hints(train=0, metrics=0, generate=0)
     with db.begin() as session:
         for name in ("w", "x"):
             session.add(Worker(name=name, kind="train", device="cpu", host="h", pid=1))
-    assert run_sweep(db) == Hints(train=2, metrics=0)
+    assert run_sweep(db) == Hints(train=2, metrics=0, generate=0)
     claim(db)
-    assert run_sweep(db) == Hints(train=1, metrics=0)
+    assert run_sweep(db) == Hints(train=1, metrics=0, generate=0)
 
 
 def test_a_resumed_attempt_writes_over_the_losses_of_the_lost_one(

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[3] / "docs"
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 NEVER_TOLD = {StackFailed, LeaseLost}  # one before there is a service to say it, one between workers
-BINARY = ("image/", "application/octet-stream", "application/zip")  # shown by their description alone
+BINARY = (
+    "image/",
+    "video/",
+    "application/octet-stream",
+    "application/zip",
+)  # shown by their description alone
 
 
 @pytest.fixture(scope="module")

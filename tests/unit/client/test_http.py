@@ -8,14 +8,14 @@ import threading
 import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
-import httpx
 import pytest
 
-from client.http import Client
+from client import SlaeGan
 from client.transfer import as_archive, download
+from client.transport import SyncTransport
 from core.errors import Conflict, InfrastructureError, InvalidRequest
 from core.schemas.families import FAMILIES
 from core.schemas.jobs import JobIn
@@ -84,8 +84,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(**changes: object) -> Iterator[tuple[str, type[Handler]]]:
-    handler = type("Changed", (Handler,), {"breaks": [], "ranges": [], "sent": [], **changes})
+def serving(handler: type[BaseHTTPRequestHandler] = Handler, **changes: object) -> Iterator[tuple[str, Any]]:
+    handler = type("Changed", (handler,), {"breaks": [], "ranges": [], "sent": [], **changes})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -96,10 +96,14 @@ def serving(**changes: object) -> Iterator[tuple[str, type[Handler]]]:
             thread.join()
 
 
+def fetched(service: SyncTransport, **options: Any) -> None:
+    service.run(download("/file", service=service.base_url, **options))
+
+
 def test_a_broken_download_goes_on_where_it_was(tmp_path: Path) -> None:
     told: list[int] = []
-    with serving(breaks=[None, None]) as (url, handler), httpx.Client(base_url=url) as http:
-        download(http, "/file", to=tmp_path / "g", sha256=SHA256, progress=told.append)
+    with serving(breaks=[None, None]) as (url, handler), SyncTransport(url, "key") as service:
+        fetched(service, to=tmp_path / "g", sha256=SHA256, progress=told.append)
         assert handler.ranges == [None, "bytes=300000-", "bytes=600000-"]
     assert (tmp_path / "g").read_bytes() == BODY
     assert told[-1] == len(BODY)
@@ -108,28 +112,28 @@ def test_a_broken_download_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_a_download_that_was_complete_is_only_checked(tmp_path: Path) -> None:
     (tmp_path / "g.part").write_bytes(BODY)
-    with serving() as (url, _), httpx.Client(base_url=url) as http:
-        download(http, "/file", to=tmp_path / "g", sha256=SHA256)
+    with serving() as (url, _), SyncTransport(url, "key") as service:
+        fetched(service, to=tmp_path / "g", sha256=SHA256)
     assert (tmp_path / "g").read_bytes() == BODY
 
 
 def test_what_is_there_and_right_is_not_fetched_again(tmp_path: Path) -> None:
     told: list[int] = []
-    with serving() as (url, handler), httpx.Client(base_url=url) as http:
+    with serving() as (url, handler), SyncTransport(url, "key") as service:
         (tmp_path / "g").write_bytes(BODY)
-        download(http, "/file", to=tmp_path / "g", sha256=SHA256, progress=told.append)
+        fetched(service, to=tmp_path / "g", sha256=SHA256, progress=told.append)
         assert (handler.ranges, told) == ([], [len(BODY)])
         (tmp_path / "g").write_bytes(BODY[:-1] + b"x")
-        download(http, "/file", to=tmp_path / "g", sha256=SHA256)
+        fetched(service, to=tmp_path / "g", sha256=SHA256)
         assert handler.ranges == [None]
     assert (tmp_path / "g").read_bytes() == BODY
 
 
 def test_a_damaged_download_is_refused(tmp_path: Path) -> None:
     damaged = BODY[:-1] + b"x"
-    with serving(body=damaged) as (url, _), httpx.Client(base_url=url) as http:
+    with serving(body=damaged) as (url, _), SyncTransport(url, "key") as service:
         with pytest.raises(InfrastructureError, match="damaged"):
-            download(http, "/file", to=tmp_path / "g", sha256=SHA256)
+            fetched(service, to=tmp_path / "g", sha256=SHA256)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -137,15 +141,15 @@ def test_a_download_that_breaks_off_for_ever_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    with serving(breaks=[None] * 9, limit=10) as (url, _), httpx.Client(base_url=url) as http:
+    with serving(breaks=[None] * 9, limit=10) as (url, _), SyncTransport(url, "key") as service:
         with pytest.raises(InfrastructureError, match="broke off 5 times"):
-            download(http, "/file", to=tmp_path / "g", sha256=SHA256)
+            fetched(service, to=tmp_path / "g", sha256=SHA256)
         # What came is kept for the next try.
         assert (tmp_path / "g.part").stat().st_size == 50
 
 
 def test_problems_are_raised_as_the_service_meant_them() -> None:
-    with serving() as (url, _), Client(url, "key") as client, pytest.raises(Conflict) as caught:
+    with serving() as (url, _), SlaeGan(url, "key") as client, pytest.raises(Conflict) as caught:
         next(client.jobs())
     assert caught.value.message == "It is in use."
     assert caught.value.details == {"by": "job 7"}
@@ -154,7 +158,7 @@ def test_problems_are_raised_as_the_service_meant_them() -> None:
 def test_a_stranger_that_answers_is_told_apart() -> None:
     with (
         serving() as (url, _),
-        Client(url, "key") as client,
+        SlaeGan(url, "key") as client,
         pytest.raises(InfrastructureError, match="not in the way of this service"),
     ):
         client.check_ready()
@@ -181,7 +185,7 @@ def test_nothing_to_upload_is_told(tmp_path: Path) -> None:
 def test_a_job_is_asked_for_by_its_family_and_else_by_what_is_set(family: str) -> None:
     for chosen in ({}, {"resolution": 64}):
         asked = JobIn(dataset_id=UUID(int=1), config=FAMILIES[family].model_validate(chosen))
-        with serving() as (url, handler), Client(url, "key") as client:
+        with serving() as (url, handler), SlaeGan(url, "key") as client:
             # It refuses every job; what counts is what it was sent.
             with pytest.raises(Conflict):
                 client.create_job(asked)

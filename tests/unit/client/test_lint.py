@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from rich.console import Console
 
-from client.lint import lint_lines, lint_table
+from client.commands.lint import lint_lines, lint_table
 from core.schemas.datasets import DatasetOut, Finding, FoundPicture, Lint
 
 NAME = "[red]cat[/]"

@@ -29,10 +29,10 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 def test_a_trainer_for_each_device() -> None:
     names = [program.name for program in service_programs(cuda_devices=2)]
-    workers = ["worker-train-0", "worker-train-1", "worker-metrics", "worker-control", "worker-chores"]
-    assert names == [*workers, "api", "beat"]
+    trainers, others = ["worker-train-0", "worker-train-1"], ["metrics", "generate", "control", "chores"]
+    assert names == [*trainers, *(f"worker-{kind}" for kind in others), "api", "beat"]
     devices = [program.environment.get("SLAEGAN_DEVICE") for program in service_programs(cuda_devices=2)]
-    assert devices[:2] == ["cuda:0", "cuda:1"]
+    assert devices[:4] == ["cuda:0", "cuda:1", "cuda:1", "cuda:1"]
     assert service_programs(cuda_devices=0)[0].environment["SLAEGAN_DEVICE"] == "cpu"
 
 
@@ -44,7 +44,7 @@ def test_the_last_group_to_start_is_the_first_to_stop() -> None:
         ("database", "web", "workers"), key=lambda group: parser.getint(f"group:{group}", "priority")
     )
     assert order == ["database", "web", "workers"]
-    workers = "worker-train-0,worker-metrics,worker-control,worker-chores"
+    workers = "worker-train-0,worker-metrics,worker-generate,worker-control,worker-chores"
     assert parser.get("group:workers", "programs") == workers
     assert "group:broker" not in parser
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from client.arguments import configuration
 from client.cli import app
-from client.models import fields_of, kind_of
+from client.commands.models import fields_of, kind_of
 from core.errors import InvalidRequest
 from core.schemas.codes import CodesConfig
 from core.schemas.families import FAMILIES, described

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 from typer.testing import CliRunner
 
-from client import weights
+from client.commands import weights
 from client.local.weights import fetch_weights, weights_files
 from core.errors import InvalidRequest, WeightsMissing
 from core.weights import ALEXNET, CATALOGUE, INCEPTION_FILES, VGG16_FILE, VGG16_SHA256

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from client.options import Data  # noqa: TC001  # typer reads it at run time
+from client.options import OPERATORS, Data, Json, print_json, print_json_line
 from client.problems import not_installed
 from core.errors import DatabaseUnavailable, InvalidRequest
 
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from core.garbage.report import Report
+
 SECONDS_AN_HOUR = 3600
+app = typer.Typer()
 
 
+@app.command(rich_help_panel=OPERATORS, epilog="Example: slaegan gc --dry-run")
 def gc(
     *,
     dry_run: Annotated[
@@ -32,6 +36,7 @@ def gc(
             min=0, metavar="HOURS", help="Younger things stay; by default as the service does it (24)."
         ),
     ] = None,
+    as_json: Json = False,
     data: Data = None,
 ) -> None:
     """Remove what nobody needs: files without a row, old checkpoints, deleted datasets. The service does so by itself.
@@ -52,21 +57,30 @@ def gc(
     data_dir = Path(os.environ["SLAEGAN_DATA_DIR"]).absolute() if "SLAEGAN_DATA_DIR" in os.environ else None
     while True:
         report = collect(bounds, data_dir=data_dir)
-        for line in report.lines():
-            typer.echo(line)
-        for problem in report.problems:
-            typer.echo(problem, err=True)
+        if as_json:
+            print_json_line(report)
+        else:
+            _tell(report)
         if dry_run or report.problems or not report.more:
             raise typer.Exit(1 if report.problems else 0)
 
 
+def _tell(report: Report) -> None:
+    for line in report.lines():
+        typer.echo(line)
+    for problem in report.problems:
+        typer.echo(problem, err=True)
+
+
+@app.command(rich_help_panel=OPERATORS, epilog="Example: slaegan drain train-0-gpu1 --hand-back")
 def drain(
-    worker: Annotated[str, typer.Argument(help="A worker's name, as GET /v1/workers tells it.")],
+    worker: Annotated[str, typer.Argument(help="A worker's name, as `slaegan workers` shows it.")],
     *,
     hand_back: Annotated[
         bool, typer.Option("--hand-back", help="Do not finish the present job: save it, and give it back.")
     ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Let the worker take work again.")] = False,
+    as_json: Json = False,
     data: Data = None,
 ) -> None:
     """Have a worker take nothing new, so that its machine can be taken away; it also holds after a restart.
@@ -79,8 +93,13 @@ def drain(
         from core.audit import trail  # noqa: PLC0415  # not in a client-only install
         from core.jobs import workers  # noqa: PLC0415
 
-        workers.drain(session, worker, None if undo else "hand_back" if hand_back else "finish")
+        mode: Literal["finish", "hand_back"] | None
+        mode = None if undo else "hand_back" if hand_back else "finish"
+        workers.drain(session, worker, mode)
         trail.record_operator(session, "undrain_worker" if undo else "drain_worker", subject=worker)
+    if as_json:
+        print_json({"name": worker, "drain": mode})
+        return
     typer.echo(f"{worker} {'takes work again' if undo else 'takes no new work'}.")
 
 

@@ -10,8 +10,19 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from client.arguments import find_dataset
-from client.lint import counted, lint_lines
-from client.options import Data, Key, Url, connect, path_of, say
+from client.commands.lint import counted, lint_lines
+from client.options import (
+    DATASETS,
+    Data,
+    Json,
+    Key,
+    Url,
+    connect,
+    path_of,
+    print_json_line,
+    say,
+    say_aside,
+)
 from client.transfer import require_source
 from core.errors import DatasetUnusable, InvalidRequest
 from core.schemas.datasets import LabelSource, Rejection
@@ -19,7 +30,7 @@ from core.schemas.datasets import LabelSource, Rejection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from client.http import Client
+    from client.http import SlaeGan
     from core.schemas.datasets import DatasetOut
 
     Progressed = Callable[[int, int], None]
@@ -59,6 +70,10 @@ Remove = Annotated[
 ]
 
 
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=DATASETS, epilog="Example: slaegan upload cats/ more.zip")
 def upload(
     sources: Sources = None,
     *,
@@ -66,6 +81,7 @@ def upload(
     to: To = None,
     remove: Remove = None,
     labels: Labels = "auto",
+    as_json: Json = False,
     url: Url = None,
     key: Key = None,
     data: Data = None,
@@ -76,6 +92,8 @@ def upload(
 
     A large upload (16 MiB and more) goes on by itself after a broken connection. If the command ends before it is
     there, give the same command again: it goes on from there, for as long as the service keeps the upload (a day).
+
+    With --json each dataset that is made is a line.
     """
     given = sources or []
     if remove and to is None:
@@ -91,7 +109,7 @@ def upload(
     with connect(url, key, data) as client:
         if to is not None:
             before, source = find_dataset(client, to).id, given[0] if given else None
-            _made(
+            version = _made(
                 source,
                 lambda progress: client.create_version(
                     before,
@@ -102,13 +120,15 @@ def upload(
                     progress=progress,
                 ),
             )
+            _tell_or_print(version, as_json=as_json)
             return
         for path in given:
-            send(client, path, name=name or path.resolve().stem, labels=labels)
+            made = send(client, path, name=name or path.resolve().stem, labels=labels)
+            _tell_or_print(made, as_json=as_json)
 
 
-def send(client: Client, source: Path, *, name: str, labels: LabelSource = "auto") -> DatasetOut:
-    """Upload a folder or an archive, and tell what became of it.
+def send(client: SlaeGan, source: Path, *, name: str, labels: LabelSource = "auto") -> DatasetOut:
+    """Upload a folder or an archive, with progress on stderr.
 
     Args:
         client: of the service.
@@ -122,9 +142,16 @@ def send(client: Client, source: Path, *, name: str, labels: LabelSource = "auto
     )
 
 
+def _tell_or_print(dataset: DatasetOut, *, as_json: bool) -> None:
+    if as_json:
+        print_json_line(dataset)
+    else:
+        tell(dataset)
+
+
 def _made(source: Path | None, make: Callable[[Progressed], DatasetOut]) -> DatasetOut:
     if source is not None:
-        say(f"Uploading {source} …")
+        say_aside(f"Uploading {source} …")
     columns = (TextColumn("  "), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         bar = shown.add_task("", total=None, visible=False)
@@ -133,23 +160,22 @@ def _made(source: Path | None, make: Callable[[Progressed], DatasetOut]) -> Data
             shown.update(bar, completed=sent_bytes, total=size_bytes, visible=True)
 
         try:
-            dataset = make(progress)
+            return make(progress)
         except KeyboardInterrupt:
             if not shown.tasks[bar].visible:
                 raise
             shown.stop()
-            say("Interrupted. The same command goes on from there.")
+            say_aside("Interrupted. The same command goes on from there.")
             raise typer.Exit(_INTERRUPTED) from None
         except DatasetUnusable as error:
             # The reasons on lines of their own, as after a success; the sentence itself comes last.
-            _tell_rejections([Rejection.model_validate(item) for item in error.details.get("rejected", [])])
+            found = [Rejection.model_validate(item) for item in error.details.get("rejected", [])]
+            _tell_rejections(found, say_aside)
             raise DatasetUnusable(
                 error.message.replace("see details.rejected", "see above").replace(
                     "See details.rejected", "See above"
                 )
             ) from None
-    tell(dataset)
-    return dataset
 
 
 def tell(dataset: DatasetOut) -> None:
@@ -168,7 +194,7 @@ def tell(dataset: DatasetOut) -> None:
             [f"{len(dataset.classes) - _SHOWN_CLASSES} more"] if len(dataset.classes) > _SHOWN_CLASSES else []
         )
         say(f"  {_classes(len(dataset.classes))}: {', '.join([*named, *more])}")
-    _tell_rejections(dataset.rejected)
+    _tell_rejections(dataset.rejected, say)
     for line in lint_lines(dataset):
         say(line)
 
@@ -177,8 +203,8 @@ def _classes(count: int) -> str:
     return f"{count} class" if count == 1 else f"{count} classes"
 
 
-def _tell_rejections(rejected: list[Rejection]) -> None:
+def _tell_rejections(rejected: list[Rejection], to: Callable[[str], None]) -> None:
     for rejection in rejected[:_SHOWN_REJECTIONS]:
-        say(f"  {rejection.name}: {rejection.reason}")
+        to(f"  {rejection.name}: {rejection.reason}")
     if (more := len(rejected) - _SHOWN_REJECTIONS) > 0:
-        say(f"  and {more} more")
+        to(f"  and {more} more")

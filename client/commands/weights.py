@@ -11,6 +11,7 @@ from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedCol
 from rich.table import Table
 from rich.text import Text
 
+from client.options import Json, print_json, print_json_line, say
 from client.problems import not_installed
 
 if TYPE_CHECKING:
@@ -29,24 +30,26 @@ Folder = Annotated[
 ]
 
 
-@app.command("list")
-def show(folder: Folder = None) -> None:
+@app.command("list", epilog="Example: slaegan weights list")
+def show(*, folder: Folder = None, as_json: Json = False) -> None:
     """List every extractor's weights: whether they are there, their sha256, size and source."""
-    _print(_files(folder))
+    _print(_files(folder), as_json=as_json)
 
 
-@app.command()
-def verify(folder: Folder = None) -> None:
+@app.command(epilog="Example: slaegan weights verify")
+def verify(*, folder: Folder = None, as_json: Json = False) -> None:
     """Hash all weights that are there; exit status 1 if any are not what they should be."""
     files = [file for file in _files(folder) if file.path is not None]
-    _print(files)
+    _print(files, as_json=as_json)
     raise typer.Exit(1 if any(file.state == "wrong" for file in files) else 0)
 
 
-@app.command()
+@app.command(epilog="Example: slaegan weights fetch inception_v3")
 def fetch(
     names: Annotated[list[str], typer.Argument(help="Extractors, as `slaegan weights list` names them.")],
+    *,
     folder: Folder = None,
+    as_json: Json = False,
 ) -> None:
     """Download weights; what broke off goes on where it was, and only verified files get their name."""
     try:
@@ -54,7 +57,11 @@ def fetch(
     except ModuleNotFoundError as error:
         raise not_installed(error) from error
     for extractor in [known_extractor(name) for name in names]:
-        Console().print(Text(str(_fetched(extractor, folder))), soft_wrap=True)
+        path = _fetched(extractor, folder)
+        if as_json:
+            print_json_line({"extractor": extractor, "path": path})
+        else:
+            say(str(path))
 
 
 def _fetched(extractor: Extractor, folder: Path | None) -> Path:
@@ -76,7 +83,10 @@ def _files(folder: Path | None) -> list[File]:
     return weights_files(folder)
 
 
-def _print(files: list[File]) -> None:
+def _print(files: list[File], *, as_json: bool) -> None:
+    if as_json:
+        print_json(files)
+        return
     table = Table("extractor", "state", "MB", "sha256", "file, or source", box=None)
     for column in table.columns[3:]:
         column.overflow = "fold"  # to be compared and copied: nothing is cut off

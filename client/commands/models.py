@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.arguments import require_family
-from client.options import say, show
+from client.options import ACCOUNT, Json, print_json, say, show
 from core.schemas.families import FAMILIES, described
 
 if TYPE_CHECKING:
@@ -44,14 +44,16 @@ class Field:
     description: str
 
 
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=ACCOUNT, epilog="Example: slaegan models sagan")
 def models(
     family: Annotated[
         str | None, typer.Argument(help="One of the families: what may be configured of it.")
     ] = None,
     *,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="As GET /v1/models has it, with the JSON Schema.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """List the families of models, or tell every value that `slaegan train --family FAMILY --set` takes."""
     if family is not None:
@@ -59,7 +61,7 @@ def models(
     told = [described(name) for name in ([family] if family is not None else FAMILIES)]
     if as_json:
         plain = [one.model_dump(mode="json") for one in told]
-        typer.echo(json.dumps(plain if family is None else plain[0], indent=2, ensure_ascii=False))
+        print_json(plain if family is None else plain[0])
     elif family is None:
         show(models_table(told))
     else:

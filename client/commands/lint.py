@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from client.arguments import find_dataset
-from client.options import Data, Key, Url, connect, say
+from client.options import DATASETS, Data, Dataset, Json, Key, Url, connect, print_json, say, show
 
 if TYPE_CHECKING:
     from core.schemas.datasets import DatasetOut, Finding, Lint
@@ -20,21 +19,19 @@ SHOWN_NAMES = 5
 _STYLES = {"problem": "bold red", "warning": "yellow", "note": ""}
 
 
-@app.command()
+@app.command(rich_help_panel=DATASETS, epilog="Example: slaegan lint last")
 def lint(
-    dataset: Annotated[str, typer.Argument(help="A dataset's id, the beginning of one, or `last`.")],
-    url: Url = None,
-    key: Key = None,
-    data: Data = None,
+    dataset: Dataset, *, as_json: Json = False, url: Url = None, key: Key = None, data: Data = None
 ) -> None:
     """Show what of a dataset deserves a look before training: duplicates, tiny pictures, odd shapes."""
     with connect(url, key, data) as client:
         report = client.lint(find_dataset(client, dataset).id)
-    if not report.findings:
+    if as_json:
+        print_json(report)
+    elif report.findings:
+        show(lint_table(report))
+    else:
         say("Nothing stands out.")
-        return
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(lint_table(report))
 
 
 def lint_table(report: Lint) -> Table:
