@@ -22,7 +22,7 @@ from client.commands import (
     lint,
     models,
     operations,
-    renderings,
+    rendered,
     stack,
     tenants,
     train,
@@ -40,13 +40,13 @@ app = typer.Typer(
     ),
 )  # fmt: skip
 for part in (
-    train, estimate, control, jobs, artifacts, generations, evaluations, uploading, datasets, lint, stack, account, models,
-    operations,
+    train, estimate, control, jobs, artifacts, evaluations, generations, uploading, datasets, lint, stack, account,
+    models, operations,
 ):  # fmt: skip
     app.add_typer(part.app)
 app.add_typer(checkpoints.app, name="checkpoints", rich_help_panel=LOOK)
-app.add_typer(renderings.generations, name="generations", rich_help_panel=LOOK)
-app.add_typer(renderings.exports, name="exports", rich_help_panel=LOOK)
+app.add_typer(rendered.generations, name="generations", rich_help_panel=LOOK)
+app.add_typer(rendered.exports, name="exports", rich_help_panel=LOOK)
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel=LOOK)
 app.add_typer(uploads.app, name="uploads", rich_help_panel=DATASETS)
 app.add_typer(weights.app, name="weights", rich_help_panel=STACK)

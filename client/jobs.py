@@ -40,7 +40,9 @@ class Jobs:
     @call
     def estimate(self, asked: EstimateIn) -> Flow[EstimateOut]:
         """Tell how long a training would take, by earlier jobs; nothing is submitted."""
-        return fetch(EstimateOut, "POST", "/v1/jobs/estimate", json=asked.model_dump(mode="json", exclude_unset=True))
+        return fetch(
+            EstimateOut, "POST", "/v1/jobs/estimate", json=asked.model_dump(mode="json", exclude_unset=True)
+        )
 
     @iterates_jobs
     def jobs(

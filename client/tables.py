@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from core.schemas.evaluations import EvaluationOut
     from core.schemas.jobs import CheckpointOut, JobOut, LossOut, Point, SampleOut, WorkerOut
     from core.schemas.keys import KeyOut
-    from core.schemas.renderings import RenderingOut
     from core.schemas.uploads import UploadOut
     from core.schemas.usage import AttemptOut, DeviceTime, UsageOut
     from core.schemas.webhooks import DeliveryOut
@@ -51,18 +50,6 @@ def datasets_table(datasets: Iterable[DatasetOut]) -> Table:
         classes = str(len(dataset.classes)) if dataset.classes else ""
         numbers = str(dataset.version), str(dataset.image_count), classes, size
         _add(table, str(dataset.id), dataset.name, *numbers, created)
-    return table
-
-
-def renderings_table(renderings: Iterable[RenderingOut]) -> Table:
-    """A generation or an export a row."""
-    table = Table("id", "kind", "status", "images seen", "file", "MB", "created", box=None)
-    for made in renderings:
-        main = next((file for file in made.files if file.role == "main"), None)
-        name, size = (main.name, f"{main.size_bytes / 1e6:.1f}") if main else ("", "")
-        kind = made.request.get("format", made.kind)
-        cells = str(made.id), kind, made.status.value, str(made.images_seen), name, size
-        _add(table, *cells, _moment(made.created_at))
     return table
 
 

@@ -30,7 +30,7 @@ def estimate(
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Tell how long a training would take, and how much memory, by what your earlier jobs took. Nothing is submitted."""
+    """Tell how long a training would take, and how much memory, by your earlier jobs. Nothing is submitted."""
     config = configuration(settings or [], family=family, resolution=resolution, total_images=images)
     with connect(url, key, data) as client:
         found = client.estimate(EstimateIn.model_validate({"config": config}))
@@ -44,7 +44,9 @@ def estimate(
 def told(found: EstimateOut) -> list[str]:
     """The estimate in words, a line for each kind of device."""
     if found.basis is None:
-        return ["Not known yet: none of your jobs has trained these networks. Once this one runs, it tells its own."]
+        return [
+            "Not known yet: none of your jobs has trained these networks. Once this one runs, it tells its own."
+        ]
     alike = "" if found.basis == "same" else ", which differ from it in options"
     return [
         f"{one.device}: {_time(one.training_s)} ({_time(one.fastest_s)} to {_time(one.slowest_s)}), "

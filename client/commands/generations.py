@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from client.arguments import find_job
 from client.generations import main_file
-from client.options import LOOK, Data, Job, Key, Url, connect, path_of, say
+from client.options import LOOK, Data, Job, Json, Key, Url, connect, path_of, print_json, say
 from core.errors import InvalidRequest
 from core.schemas.generations import GENERATION, MAX_PICTURE_BYTES, ExportFormat, ExportIn
 from core.schemas.renderings import RenderingStatus
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Kind = Annotated[
     Literal["pictures", "interpolation", "style_mix", "projection"], typer.Option(help="What to make.")
 ]
@@ -185,8 +183,7 @@ def _fetched(client: SlaeGan, made: GenerationOut, *, folder: Path) -> list[Path
 
 def _tell(made: RenderingOut, paths: list[Path], *, as_json: bool) -> None:
     if as_json:
-        told = made.model_dump(mode="json") | {"paths": [str(path) for path in paths]}
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        print_json(made.model_dump() | {"paths": paths})
         return
     for path in paths:
         say(str(path))

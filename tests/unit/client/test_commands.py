@@ -45,10 +45,10 @@ COMMANDS = {
     "terminate": "uploads delete", "get_upload": "upload", "append": "upload", "make_dataset": "upload",
     "get_usage": "usage", "get_webhook_secret": "webhooks secret", "rotate_webhook_secret": "webhooks rotate",
     "list_workers": "workers", "estimate_job": "estimate",
-    "create_generation": "generate", "list_generations": "generations list", "get_generation": "generations show",
-    "delete_generation": "generations delete", "get_generation_file": "generate", "get_generation_part": "generate",
-    "create_export": "export", "list_exports": "exports list", "get_export": "exports show",
-    "delete_export": "exports delete", "get_export_file": "export",
+    "create_generation": "generate", "get_generation_file": "generate", "get_generation_part": "generate",
+    "list_generations": "generations list", "get_generation": "generations show",
+    "delete_generation": "generations delete", "create_export": "export", "get_export_file": "export",
+    "list_exports": "exports list", "get_export": "exports show", "delete_export": "exports delete",
 }  # fmt: skip
 # What has no command, and why.
 FOR_PAGES = {
@@ -99,7 +99,9 @@ def test_everything_the_api_can_do_has_a_method() -> None:
         "/healthz",  # readyz says more
         "/v1/uploads/{upload_id}/dataset",  # at the Location that the service gave
         "/v1/jobs/{job_id}/events/stream", "/v1/jobs/{job_id}/logs/stream",  # made of a part
-        "/v1/evaluations/{evaluation_id}/picture.png",  # by the address that the service gave
+        # By the addresses that the service gave.
+        "/v1/evaluations/{evaluation_id}/picture.png", "/v1/generations/{generation_id}/file",
+        "/v1/generations/{generation_id}/files/{name}", "/v1/exports/{export_id}/file",
     }  # fmt: skip
     assert {name for name in dir(Operations) if isinstance(getattr(Operations, name), Call | Iteration)}
 
