@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA ?= slaegan-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format bench bench-train bench-metrics bench-codes families chaos fuzz fuzz-api load openapi openapi-release study ablation lock clean
+.PHONY: help setup demo up test check format bench bench-train bench-metrics bench-generate bench-codes families chaos fuzz fuzz-api load openapi openapi-release study ablation lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ format: $(STAMP) ## Format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-train bench-metrics ## Run every benchmark; each prints JSON, one object a line
+bench: bench-train bench-metrics bench-generate ## Run every benchmark; each prints JSON, one object a line
 
 bench-train: $(STAMP) ## Time a training step against the textbook's, and a first step
 	$(BIN)/python -m benchmarks.train_step
@@ -54,6 +54,9 @@ bench-metrics: $(STAMP) ## Time an evaluation against torch-fidelity's FID
 # Half an hour of an otherwise idle machine for each set of pictures; what is finished is not run again.
 families: $(STAMP) ## Compare all families at equal wall time, on PICTURES="name=folder ..."; goes on where it was
 	$(BIN)/python -m benchmarks.families --pictures $(PICTURES) $(OPTIONS)
+
+bench-generate: $(STAMP) ## Time 16 pictures at 256x256, in a warm process and a cold one
+	$(BIN)/python -m benchmarks.generate $(OPTIONS)
 
 bench-codes: $(STAMP) ## Time training on latent codes against training on pictures, and what decoding loses
 	$(BIN)/python -m benchmarks.codes $(OPTIONS)

@@ -30,6 +30,8 @@ class Reached(NamedTuple):
 
     lpips_N: Tensor  # of the whole pictures, float32 on the CPU
     pictures_N3HW: Tensor  # what it drew in the end, uint8 on the CPU
+    latent_NZ: Tensor  # where it arrived, float32 on the CPU
+    planes: tuple[Tensor, ...]  # the noise planes that were held, N1HW float32 on the CPU
 
 
 def backtrack(
@@ -70,8 +72,9 @@ def backtrack(
         )
         for first in range(0, len(targets_N3HW), batch)
     ]
-    distances, pictures = zip(*parts, strict=True)
-    return Reached(torch.cat(distances), torch.cat(pictures))
+    distances, pictures, latents, planes = zip(*parts, strict=True)
+    joined = tuple(torch.cat(sizes) for sizes in zip(*planes, strict=True))
+    return Reached(torch.cat(distances), torch.cat(pictures), torch.cat(latents), joined)
 
 
 def _some(
@@ -110,4 +113,5 @@ def _some(
     with torch.no_grad():
         pixels = as_pixels(network.render(latent_NZ, noises, labels_N=labels_N))
         distance_N = lpips(pixels / 127.5 - 1, target_N3HW)
-    return Reached(distance_N.float().cpu(), pixels.cpu())
+    held = tuple(plane.cpu() for plane in noises)
+    return Reached(distance_N.float().cpu(), pixels.cpu(), latent_NZ.detach().cpu(), held)

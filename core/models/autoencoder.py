@@ -153,7 +153,38 @@ class DecodingGenerator(PictureGenerator):
         truncation: float = 1.0,
     ) -> Tensor:
         """Decoded pictures N3HW in [-1, 1]; the arguments are of the pair's generator."""
-        codes_NChw = self.pair.render(latent_NZ, planes, labels_N=labels_N, truncation=truncation)
+        return self._decoded(self.pair.render(latent_NZ, planes, labels_N=labels_N, truncation=truncation))
+
+    def between(
+        self,
+        ends_NZ: tuple[Tensor, Tensor],
+        planes: Sequence[Tensor],
+        *,
+        share: float,
+        labels_N: Tensor | None = None,
+        truncation: float = 1.0,
+    ) -> Tensor:
+        """Of decoded codes between codes, as the pair's generator goes."""
+        codes_NChw = self.pair.between(ends_NZ, planes, share=share, labels_N=labels_N, truncation=truncation)
+        return self._decoded(codes_NChw)
+
+    def mix(
+        self,
+        latent_NZ: Tensor,
+        styles_NZ: Tensor,
+        planes: Sequence[Tensor],
+        *,
+        from_side: int,
+        labels_N: Tensor | None = None,
+        truncation: float = 1.0,
+    ) -> Tensor:
+        """Of decoded codes that the pair's generator mixed, from a side of codes on."""
+        codes_NChw = self.pair.mix(
+            latent_NZ, styles_NZ, planes, from_side=from_side, labels_N=labels_N, truncation=truncation
+        )
+        return self._decoded(codes_NChw)
+
+    def _decoded(self, codes_NChw: Tensor) -> Tensor:
         pictures_N3HW: Tensor = self.decoder(codes_NChw.float())
         return pictures_N3HW
 

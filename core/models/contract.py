@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_PARALLEL = 1e-6  # sine of an angle below which the formula divides by next to nothing
+
+
 class Judgement(NamedTuple):
     """What a discriminator says of pictures."""
 
@@ -84,6 +87,71 @@ class PictureGenerator(nn.Module):
             N3HW in [-1, 1], of the type in which the latents are computed on.
         """
         raise NotImplementedError
+
+    def between(
+        self,
+        ends_NZ: tuple[Tensor, Tensor],
+        planes: Sequence[Tensor],
+        *,
+        share: float,
+        labels_N: Tensor | None = None,
+        truncation: float = 1.0,
+    ) -> Tensor:
+        """Pictures on the way from one latent to another, by default along a great circle (`spherical`).
+
+        Args:
+            ends_NZ: latents to come from and to go to.
+            planes: of the pictures on the way.
+            share: of the way, 0 to 1; at both ends the picture is that of `render`.
+            labels_N: as for `render`.
+            truncation: as for `render`.
+        """
+        return self.render(spherical(*ends_NZ, share=share), planes, labels_N=labels_N, truncation=truncation)
+
+    def mix(
+        self,
+        latent_NZ: Tensor,
+        styles_NZ: Tensor,
+        planes: Sequence[Tensor],
+        *,
+        from_side: int,
+        labels_N: Tensor | None = None,
+        truncation: float = 1.0,
+    ) -> Tensor:
+        """Pictures of latents on which the style of others acts, where the family's configuration has `mixing_sides`.
+
+        Args:
+            latent_NZ: that the layout is of.
+            styles_NZ: whose style acts on the feature maps of `from_side` and larger ones.
+            planes: of the former.
+            from_side: one of `mixing_sides`.
+            labels_N: as for `render`.
+            truncation: as for `render`, of both.
+        """
+        raise NotImplementedError
+
+
+def spherical(first: Tensor, second: Tensor, *, share: float) -> Tensor:
+    """A point on the great circle from each row of one tensor to that of another.
+
+    Source: Shoemake 1985, section 3.3 (slerp). Rows are samples of N(0, 1): half way on a straight line they would
+    be shorter than any sample, and look averaged. Rows that point the same way, or oppose, are mixed linearly.
+
+    Args:
+        first: of any shape; the first dimension is that of samples.
+        second: of the same shape.
+        share: of the way, 0 to 1.
+    """
+    if share in {0, 1}:  # to the bit
+        return second if share else first
+    a, b = first.flatten(1).double(), second.flatten(1).double()
+    cosine = nn.functional.cosine_similarity(a, b, dim=1).clamp(-1, 1)[:, None]
+    angle = cosine.acos()
+    from_first, from_second = torch.sin((1 - share) * angle), torch.sin(share * angle)
+    straight = angle.sin() < _PARALLEL
+    from_first = torch.where(straight, 1 - share, from_first / angle.sin())
+    from_second = torch.where(straight, share, from_second / angle.sin())
+    return (from_first * a + from_second * b).to(first.dtype).view_as(first)
 
 
 class PictureDiscriminator(Protocol):

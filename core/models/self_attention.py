@@ -45,7 +45,11 @@ class SelfAttention(nn.Module):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         query, key, value = (_positions(conv(x_NCHW)) for conv in (self.query, self.key, self.value))
         with sdpa_kernel(SDPBackend.MATH) if self.double_backward else nullcontext():
+            if torch.compiler.is_exporting():  # ONNX knows attention with heads only
+                query, key, value = query[:, None], key[:, None], value[:, None]
             found_NLE = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+            if torch.compiler.is_exporting():
+                found_NLE = found_NLE[:, 0]
         found_NEHW = found_NLE.transpose(1, 2).reshape(x_NCHW.shape[0], -1, *x_NCHW.shape[2:])
         out_NCHW: Tensor = self.out(found_NEHW)
         return x_NCHW + self.gamma.to(x_NCHW.dtype) * out_NCHW

@@ -26,7 +26,7 @@ from core.models.layers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from core.schemas.slaegan import SlaeganConfig
 
@@ -131,15 +131,37 @@ class Generator(PictureGenerator):
         Returns:
             The pictures at full resolution and at the small side, N3HW.
         """
+        maps = self._maps(latent_NZ, noises, gates={})
+        full, small = self.to_full(maps[self.resolution]), self.to_small(maps[self.small])
+        return (torch.tanh(full), torch.tanh(small)) if self.tanh else (full, small)
+
+    def _maps(
+        self,
+        latent_NZ: Tensor,
+        noises: Sequence[Tensor],
+        *,
+        gates: Mapping[int, Tensor],
+        largest: int | None = None,
+    ) -> dict[int, Tensor]:
+        """The feature maps by their sides.
+
+        Args:
+            latent_NZ: as of `forward`.
+            noises: as of `forward`.
+            gates: what gates the maps of a side, where it is not an early map of the same picture.
+            largest: side of the last one that is wanted; None for all.
+        """
         planes = iter(noises)
         maps = {4: self.start_glu(self.start_norm(self.start(latent_NZ)))}
         for name, block in self.blocks.items():
             side = int(name)
+            if largest is not None and side > largest:
+                break
             maps[side] = block(maps[side // 2], *(next(planes) for _ in range(block.noises)))  # type: ignore[arg-type]
             if side in self.pairs:
-                maps[side] = self.excitations[name](maps[self.pairs[side]], maps[side])
-        full, small = self.to_full(maps[self.resolution]), self.to_small(maps[self.small])
-        return (torch.tanh(full), torch.tanh(small)) if self.tanh else (full, small)
+                gate = gates[side] if side in gates else maps[self.pairs[side]]
+                maps[side] = self.excitations[name](gate, maps[side])
+        return maps
 
     def render(
         self,
@@ -154,6 +176,27 @@ class Generator(PictureGenerator):
         full_N3HW: Tensor
         full_N3HW, _ = self(latent_NZ if truncation == 1 else latent_NZ * truncation, planes)
         return full_N3HW
+
+    def mix(
+        self,
+        latent_NZ: Tensor,
+        styles_NZ: Tensor,
+        planes: Sequence[Tensor],
+        *,
+        from_side: int,
+        labels_N: Tensor | None = None,
+        truncation: float = 1.0,
+    ) -> Tensor:
+        """Pictures whose large feature maps are gated by the small ones of others.
+
+        Source: FastGAN, section on style mixing: the skip-layer excitation tells style from content, and takes the
+        style of whatever picture its small map is of.
+        """
+        del labels_N
+        others = self._maps(styles_NZ * truncation, planes, gates={}, largest=max(self.pairs.values()))
+        gates = {side: others[small] for side, small in self.pairs.items() if side >= from_side}
+        full_N3HW = self.to_full(self._maps(latent_NZ * truncation, planes, gates=gates)[self.resolution])
+        return torch.tanh(full_N3HW) if self.tanh else full_N3HW
 
 
 class _Decoder(nn.Module):

@@ -194,6 +194,38 @@ class Generator(PictureGenerator):
         styles_NS = self.truncated(self.styles(latent_NZ, labels_N), truncation)
         return self.synthesise(styles_NS[:, None].expand(-1, self.styled_places, -1), planes).clamp(-1, 1)
 
+    def between(
+        self,
+        ends_NZ: tuple[Tensor, Tensor],
+        planes: Sequence[Tensor],
+        *,
+        share: float,
+        labels_N: Tensor | None = None,
+        truncation: float = 1.0,
+    ) -> Tensor:
+        """As of every generator, on the straight line from style to style: in their space it is the even way."""
+        first_NS, second_NS = (self.styles(latent_NZ, labels_N) for latent_NZ in ends_NZ)
+        styles_NS = self.truncated(torch.lerp(first_NS, second_NS, share), truncation)
+        return self.synthesise(styles_NS[:, None].expand(-1, self.styled_places, -1), planes).clamp(-1, 1)
+
+    def mix(
+        self,
+        latent_NZ: Tensor,
+        styles_NZ: Tensor,
+        planes: Sequence[Tensor],
+        *,
+        from_side: int,
+        labels_N: Tensor | None = None,
+        truncation: float = 1.0,
+    ) -> Tensor:
+        """Coarse styles of one latent, those of `from_side` and above of another. Source: StyleGAN, section 3.1."""
+        coarse_NS, fine_NS = (
+            self.truncated(self.styles(z_NZ, labels_N), truncation) for z_NZ in (latent_NZ, styles_NZ)
+        )
+        first = 2 * self._sides.index(from_side) - 1  # two places at every side, one at the first
+        places = [coarse_NS] * first + [fine_NS] * (self.styled_places - first)
+        return self.synthesise(torch.stack(places, dim=1), planes).clamp(-1, 1)
+
 
 class _Residual(nn.Module):
     """Halve the side: two convolutions beside one of 1x1. Source: StyleGAN2, section 4.1 and Fig. 7 c."""

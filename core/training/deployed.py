@@ -37,6 +37,16 @@ class Drawn(NamedTuple):
     bank_rows: Tensor | None  # N1, or N2 of mixes, int64 on the CPU
 
 
+class Numbers(NamedTuple):
+    """The random numbers behind pictures, on the CPU, in the order in which they are drawn."""
+
+    noise_NZ: Tensor  # N(0, 1), float32
+    planes: list[Tensor]  # N1HW, the same
+    rows_N2: Tensor | None  # of the bank, int64
+    share_N: Tensor | None  # of the first row in a mix, uniform in [0, 1), float32
+    labels_N: Tensor | None  # int64
+
+
 class DeployedGenerator:
     """A generator in evaluation mode, float32; each picture is a function of (seed, index) alone.
 
@@ -62,7 +72,7 @@ class DeployedGenerator:
         self._device = next(network.parameters()).device
         # The memory of 16 pictures at 256 pixels is enough at every resolution.
         self._together = max(2, min(STATISTICS_BATCH, STATISTICS_BATCH * 256**2 // config.resolution**2))
-        self._metadata_MF = None if bank is None else bank.standardised()
+        self.metadata_MF = None if bank is None else bank.standardised()
 
     def sample(
         self,
@@ -152,8 +162,41 @@ class DeployedGenerator:
             latents: as for `sample`.
             label: as for `sample`.
         """
-        sides, size = self.network.noise_sides(), self.network.latent_size
-        sources = [np.random.Generator(np.random.Philox(key=[seed, index])) for index in indices]
+        keys = [(seed, index) for index in indices]
+        return self._draw(keys, latents=latents, labels=[label] * len(keys))
+
+    def draw_seeds(self, seeds: Sequence[int], *, labels: Sequence[int | None] | None = None) -> Drawn:
+        """What the first picture of each seed is made from; with metadata, where there is some, of mixes.
+
+        Args:
+            seeds: 0 to 2^63 - 1.
+            labels: the class of each, where it was trained by class; None draws one by the training set's shares.
+        """
+        keys = [(seed, 0) for seed in seeds]
+        return self._draw(keys, latents="mix", labels=labels or [None] * len(keys))
+
+    @torch.no_grad()
+    def render_seeds(self, seeds: Sequence[int]) -> Tensor:
+        """The first picture of each seed, made in one batch, N3HW in [-1, 1] on the generator's device."""
+        drawn = self.draw_seeds(seeds)
+        return self.network.render(drawn.latent_NZ, drawn.planes, labels_N=drawn.labels_N)
+
+    def numbers(
+        self,
+        keys: Sequence[tuple[int, int]],
+        *,
+        latents: Source = "mix",
+        labels: Sequence[int | None] | None = None,
+    ) -> Numbers:
+        """The random numbers behind pictures, each picture's from a source of its own, in the order of the fields.
+
+        Args:
+            keys: seed and index of each picture.
+            latents: as for `sample`.
+            labels: as for `draw_seeds`.
+        """
+        sources = [np.random.Generator(np.random.Philox(key=list(key))) for key in keys]
+        size, sides = self.network.latent_size, self.network.noise_sides()
         noise_NZ = torch.from_numpy(np.stack([s.standard_normal(size, dtype=np.float32) for s in sources]))
         planes = [
             torch.from_numpy(
@@ -161,22 +204,35 @@ class DeployedGenerator:
             )
             for side in sides
         ]
-        metadata_NF = rows_N2 = labels_N = None
-        if self._metadata_MF is not None and latents != "plain":
-            count = self._metadata_MF.shape[0]
+        rows_N2 = share_N = labels_N = None
+        if self.metadata_MF is not None and latents != "plain":
+            count = self.metadata_MF.shape[0]
             rows_N2 = torch.from_numpy(np.stack([s.integers(count, size=2) for s in sources]))
             share_N = torch.tensor([s.random() for s in sources], dtype=torch.float32)
-            metadata_NF = self._metadata_MF[rows_N2[:, 0]]
+        if self.classes is not None:
+            shares = self.classes.shares
+            chosen = [
+                int(source.choice(len(shares), p=shares)) if label is None else label
+                for source, label in zip(sources, labels or [None] * len(keys), strict=True)
+            ]
+            labels_N = torch.tensor(chosen)
+        return Numbers(noise_NZ, planes, rows_N2, share_N, labels_N)
+
+    def _draw(
+        self, keys: Sequence[tuple[int, int]], *, latents: Source, labels: Sequence[int | None]
+    ) -> Drawn:
+        noise_NZ, planes, rows_N2, share_N, labels_N = self.numbers(keys, latents=latents, labels=labels)
+        metadata_NF = None
+        if self.metadata_MF is not None and rows_N2 is not None and share_N is not None:
+            metadata_NF = self.metadata_MF[rows_N2[:, 0]]
             if latents == "mix":
-                metadata_NF = mixed(metadata_NF, self._metadata_MF[rows_N2[:, 1]], share_N)
+                metadata_NF = mixed(metadata_NF, self.metadata_MF[rows_N2[:, 1]], share_N)
             else:
                 rows_N2 = rows_N2[:, :1]
             metadata_NF = metadata_NF.to(self._device)
-        if self.classes is not None:
-            shares = self.classes.shares
-            chosen = [int(s.choice(len(shares), p=shares)) if label is None else label for s in sources]
-            labels_N = torch.tensor(chosen, device=self._device)
         latent_NZ = self.network.latent(noise_NZ.to(self._device), metadata_NF)
+        if labels_N is not None:
+            labels_N = labels_N.to(self._device)
         return Drawn(latent_NZ, [plane.to(self._device) for plane in planes], labels_N, rows_N2)
 
 

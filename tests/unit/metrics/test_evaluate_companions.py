@@ -117,8 +117,8 @@ def test_metadata_of_the_nearest_picture_is_a_hit(
 def test_rows_are_those_that_the_pictures_were_made_from(evaluation_spec: EvaluationSpec) -> None:
     """Where only one row of the bank differs, exactly the pictures change that were drawn from it."""
     generator, other = (load_generator(evaluation_spec.generator) for _ in range(2))
-    assert other._metadata_MF is not None
-    other._metadata_MF[2] += 1
+    assert other.metadata_MF is not None
+    other.metadata_MF[2] += 1
     rows = generator.bank_rows(range(16), seed=0, latents="bank")
     assert rows is not None
     before, after = (g.sample(seed=0, start=0, count=16, latents="bank") for g in (generator, other))
