@@ -45,7 +45,7 @@ _NOT_YET = UUID(int=0)
 
 Source = Annotated[
     Path | None,
-    typer.Argument(help="A folder of pictures, or a zip or tar file.", metavar="[SOURCE]", parser=path_of),
+    typer.Argument(help="A folder of pictures, or a zip or tar file.", metavar="SOURCE", parser=path_of),
 ]
 Trained = Annotated[
     str | None,

@@ -18,12 +18,13 @@ from tests.e2e.system import running_system
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# Half a minute on a free machine; evaluations yield to whatever else runs.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
 # Of the bundled pictures so many, since every one of them costs the evaluation time.
 PICTURES = 8
-CELL_S = 240
+CELL_S = 600
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:
