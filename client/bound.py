@@ -13,6 +13,7 @@ from client.artifacts import Artifacts
 from client.datasets import Datasets
 from client.flow import Flow, fetch, listed
 from client.frames import frame
+from client.generations import Generations
 from client.jobs import Jobs
 from client.operation import Async, Sync, call, calls_for_dataset, calls_for_job, iterates_itself, of_itself
 from client.pictures import DIRECT, Picture, picture
@@ -54,6 +55,10 @@ class JobMethods:
     attempts = of_itself(Account.attempts)
     deliveries = of_itself(Jobs.deliveries)
     backtrack = of_itself(Jobs.backtrack)
+    generate = of_itself(Generations.generate)
+    export = of_itself(Generations.export)
+    generations = iterates_itself(Generations.generations)
+    exports = iterates_itself(Generations.exports)
     checkpoints = of_itself(Artifacts.checkpoints)
     samples = of_itself(Artifacts.samples)
 
