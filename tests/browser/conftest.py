@@ -86,8 +86,8 @@ def page(context: BrowserContext) -> Iterator[Page]:
     page.on("console", note)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
-    context.set_offline(False)
-    page.evaluate("localStorage.clear()")
+    if page.url.startswith("http"):
+        page.evaluate("localStorage.clear()")
     for opened in context.pages:
         opened.close()
     context.clear_cookies()

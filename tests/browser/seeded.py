@@ -38,16 +38,14 @@ FACTS = {
 
 
 def grid(step: int, *, side: int = 64, columns: int = 8, rows: int = 4) -> bytes:
-    """A sheet of smooth patches that get clearer with time, so that people can see it change."""
-    random_colours = random.Random(7)
-    sheet = Image.new("RGB", (columns * side, rows * side))
-    for place in range(columns * rows):
-        colour = [random_colours.randrange(60, 230) for _ in range(3)]
-        noise = Image.effect_noise((side, side), max(4, 90 - 10 * step)).convert("RGB")
-        patch = Image.blend(noise, Image.new("RGB", (side, side), tuple(colour)), min(0.9, 0.2 + 0.08 * step))
-        sheet.paste(patch, ((place % columns) * side, (place // columns) * side))
+    """A sheet of patches that get clearer with time, so that people can see it change."""
+    dice = random.Random(7)
+    patches = Image.new("RGB", (columns, rows))
+    patches.putdata([tuple(dice.randrange(60, 230) for _ in range(3)) for _ in range(columns * rows)])
+    clear = patches.resize((columns * side, rows * side), Image.Resampling.NEAREST)
+    noise = Image.effect_noise(clear.size, max(4, 90 - 10 * step)).convert("RGB")
     written = io.BytesIO()
-    sheet.save(written, "PNG")
+    Image.blend(noise, clear, min(0.9, 0.2 + 0.08 * step)).save(written, "PNG")
     return written.getvalue()
 
 

@@ -13,6 +13,7 @@ from core.jobs import lease
 from core.jobs.tables import Job
 from tests.browser import seeded
 from tests.browser.axe import serious
+from tests.browser.wire import wire_to
 from tests.integration.api.conftest import new_person
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def test_an_alarming_job(signed_in: Page, jobs: dict[str, str]) -> None:
     signed_in.goto(f"/jobs/{jobs['alarm']}")
     expect(signed_in.get_by_role("alert").filter(has_text="Alarm: copies")).to_be_in_viewport()
     for chart in ("fid", "kid", "coverage", "copies", "losses"):
-        expect(signed_in.locator(f"#{chart} .plot .scatterlayer path.js-line").first).to_be_visible()
+        expect(signed_in.locator(f"#{chart} .scatterlayer .js-line").first).to_be_visible()
     expect(signed_in.locator("#fid")).to_contain_text("floor: mirrored real")
     expect(signed_in.locator("#protocol")).to_have_text("vgg16, 200 pictures")
     expect(signed_in.locator("#facts")).to_contain_text("NVIDIA L4")
@@ -48,26 +49,26 @@ def test_the_grid_goes_through_time_by_keys(signed_in: Page, jobs: dict[str, str
     expect(signed_in.locator("#pairs img")).to_be_visible()
 
 
-def test_it_lives_and_comes_back_after_a_loss(signed_in: Page, owner: Person) -> None:
-    with db.sessions()() as session:
+def test_it_lives_and_comes_back_after_a_loss(signed_in: Page, api: Api, owner: Person) -> None:
+    with db.sessions()() as session, wire_to(api.url) as wire:
         attempt = seeded.start(owner, session, "Live", worker="gpu-4")
-        signed_in.goto(f"/jobs/{attempt.job_id}")
+        signed_in.goto(f"{wire.url}/jobs/{attempt.job_id}")
         expect(signed_in.locator("#live")).to_have_text("live")
         expect(signed_in.locator("#checkpoints")).to_contain_text("No checkpoint yet.")
         seeded.snapshot(session, attempt, 400)
         expect(signed_in.locator("#checkpoints tbody tr")).to_have_count(1)
         expect(signed_in.locator("#grids img")).to_have_attribute("alt", "Sample grid at 400 images")
-        signed_in.context.set_offline(True)
-        signed_in.evaluate("dispatchEvent(new Event('offline'))")
-        expect(signed_in.locator("#live")).to_have_text("offline")
+        wire.cut()
+        expect(signed_in.locator("#live")).to_have_text("reconnecting")
         seeded.snapshot(session, attempt, 800)
         seeded.log(session, attempt.job_id, ["printed while nobody heard it"])
-        signed_in.context.set_offline(False)
+        wire.mend()
         expect(signed_in.locator("#live")).to_have_text("live")
         expect(signed_in.locator("#checkpoints tbody tr")).to_have_count(2)
         expect(signed_in.locator("#log")).to_contain_text("printed while nobody heard it")
         events = signed_in.locator("#events li").evaluate_all("lines => lines.map(line => line.title)")
         assert events == [f"event {n}" for n in range(len(events), 0, -1)], "one is missing, or there twice"
+        signed_in.goto("about:blank")
 
 
 def test_cancelling_asks_first(signed_in: Page, owner: Person) -> None:

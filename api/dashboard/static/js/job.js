@@ -7,7 +7,7 @@ import { Filmstrip } from "./job_samples.js";
 import { followEvents, followLog } from "./job_stream.js";
 import { byId } from "./dom.js";
 import { poll } from "./poll.js";
-import { failed, loading } from "./states.js";
+import { failed, loading, shown } from "./states.js";
 
 const EVERY_MS = 2_000;
 const LOSSES_EVERY_MS = 8_000;
@@ -69,17 +69,16 @@ function showTrouble(error) {
 async function begin() {
   loading(byId("loading"), "Loading the job…");
   try {
+    job = await request("GET", path); // Nothing of the page is shown before it is known that there is such a job.
+    byId("job").hidden = false; // Charts take their size from their place.
     await showAll();
   } catch (error) {
     failed(byId("loading"), error, begin);
     return;
   }
-  byId("loading").replaceChildren();
-  byId("loading").removeAttribute("aria-busy");
-  dispatchEvent(new Event("resize")); // Charts drawn while hidden have no size yet.
+  shown(byId("loading"));
   // Progress is no event: it is asked for. The badge is the stream's.
   poll(() => (OVER.has(job.status) ? undefined : showJob()), EVERY_MS, () => {});
 }
 
-byId("job").hidden = false;
 begin();
