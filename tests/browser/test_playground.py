@@ -111,7 +111,7 @@ def test_pictures_are_looked_at_and_saved(
     nearest = {"seed-6.png": [{"file": "00002.png", "lpips": 0.1234}]}
     render(closer, {"grid.png": ("main", "image/png")}, nearest=nearest)
     dialog = page.get_by_role("dialog", name="Seed 6")
-    expect(dialog).to_contain_text("training picture 2, LPIPS distance 0.123")
+    expect(dialog).to_contain_text("Training picture 2, LPIPS 0.123")
     expect(dialog.get_by_alt_text("Training picture 2")).to_have_js_property("naturalWidth", 40)
     assert serious(page) == []
     page.keyboard.press("Escape")

@@ -67,8 +67,10 @@ export function rangeOf({ low, high, isAboveLow, isBelowHigh }) {
 
 const shown = (bound) => (Number.isInteger(bound) ? count(bound) : String(bound));
 
-/** `total_images` as people write it. */
+const NAMES = { ada: "ADA", apa: "APA", ema: "EMA", insgen: "InsGen", kid: "KID", lecam: "LeCam", lpips: "LPIPS", r1: "R1", sha256: "SHA-256" };
+
+/** `total_images` as people write it, with the names of methods as their papers have them. */
 export function words(name) {
-  const text = name.replaceAll("_", " ");
+  const text = name.split("_").map((word) => NAMES[word] ?? word).join(" ");
   return text[0].toUpperCase() + text.slice(1);
 }

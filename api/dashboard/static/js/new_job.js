@@ -79,9 +79,13 @@ function body() {
   return { dataset_id: byId("dataset").value, ...(name && { name }), config: config.value(), ...queue.value() };
 }
 
-function changed() {
+function showCode() {
   const shown = page.elements.language.value === "python" ? asPython : asCurl;
   fill(byId("code"), shown(body()));
+}
+
+function changed() {
+  showCode();
   fill(byId("refusal"));
   clearTimeout(timer);
   timer = setTimeout(estimate, SETTLED_MS);
@@ -149,7 +153,7 @@ byId("family").addEventListener("change", () => {
 });
 byId("presets").addEventListener("change", ({ target }) => config.preset(PRESETS[target.value].values));
 for (const id of ["dataset", "name"]) byId(id).addEventListener("input", changed);
-for (const radio of page.elements.language) radio.addEventListener("change", changed);
+for (const radio of page.elements.language) radio.addEventListener("change", showCode);
 byId("copy").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(byId("code").textContent);

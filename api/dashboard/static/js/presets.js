@@ -3,7 +3,7 @@
 /** The groups of a form, in their order; a field that none names belongs to the family, and so do those of later versions. */
 export const GROUPS = [
   { name: "basics", title: "Basics", isOpen: true, keys: ["resolution", "total_images", "width", "batch", "conditional", "pair", "seed"] },
-  { name: "family", title: "Networks and losses", keys: [] },
+  { name: "networks", title: "Networks and losses", keys: [] },
   { name: "pictures", title: "Pictures", keys: ["fit", "flips", "held_out"] },
   {
     name: "few", title: "Against overfitting",
@@ -23,7 +23,7 @@ export const GROUPS = [
 /** The name of the group that a field is in. */
 export function groupOf({ path }) {
   if (path.length > 1) return path[0];
-  return GROUPS.find(({ keys }) => keys?.includes(path[0]))?.name ?? "family";
+  return GROUPS.find(({ keys }) => keys?.includes(path[0]))?.name ?? "networks";
 }
 
 /** Presets by name; `values` gives fields and their values, of which a family takes those that it has. */
