@@ -26,10 +26,12 @@ demo: $(STAMP) ## Train on the bundled pictures; results in demo-output/
 up: $(STAMP) ## Start the whole stack, data in DATA=slaegan-data
 	$(BIN)/slaegan up --data $(DATA)
 
-# Two at a time, a file each, with servers of their own; but one after the other where real processes are timed.
+# Two at a time, a file each, with servers of their own, the longest first; but one after the other where real
+# processes are timed.
 test: $(STAMP) ## Run every test that this machine can run
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/integration tests/gpu
-	$(BIN)/python -m pytest tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not alone" \
+	  tests/e2e tests/browser tests/unit tests/integration tests/gpu
+	$(BIN)/python -m pytest -m alone tests/e2e
 
 browser: $(STAMP) ## Run the tests of the dashboard in Chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser

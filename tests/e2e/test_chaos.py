@@ -19,7 +19,7 @@ from benchmarks.chaos.trainer import CHEAP_FROM
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 ROOT = Path(__file__).parents[2]
 CONFIG = {
     "resolution": 64, "batch": 4, "total_images": 160, "seed": CHEAP_FROM, "evaluation_backlog": None,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from client import SlaeGan
     from tests.e2e.system import Run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")
