@@ -138,15 +138,17 @@ class Jobs:
         while True:
             try:
                 job = yield from fetch(JobOut, "GET", f"/v1/jobs/{job_id}")
+            except InfrastructureError:
+                if time.monotonic() - seen > patience_s:
+                    raise
+            else:
                 seen = time.monotonic()
                 progress(job)
+                # The job's own error may be of the class that is caught above.
                 if job.status is Status.FAILED:
                     raise failure(job)
                 if job.status.final:
                     return job
-            except InfrastructureError:
-                if time.monotonic() - seen > patience_s:
-                    raise
             if timeout_s is not None and time.monotonic() - begun + poll_s > timeout_s:
                 raise TimeoutError(f"Job {job_id} was not over within {timeout_s} s; it goes on.")
             yield Pause(poll_s)

@@ -24,6 +24,7 @@ from core.errors import (
     Overloaded,
     QuotaExceeded,
     RateLimited,
+    StoreFull,
     Unauthenticated,
 )  # fmt: skip
 from core.schemas.jobs import JobIn
@@ -237,6 +238,17 @@ def test_waiting_raises_what_the_job_failed_with() -> None:
             with pytest.raises(OutOfMemory, match="8 GiB") as caught:
                 job.wait(poll_s=0.01)
         assert caught.value.details == {"width": 2}
+
+
+def test_a_job_that_a_full_store_has_ended_is_not_waited_for_as_if_the_service_were_away() -> None:
+    failed = JOB | {"status": "failed", "error": {"code": "store_full", "message": "No room.", "details": {}}}
+    with (
+        script(Answer(body=failed)) as (url, handler),
+        SlaeGan(url, "key") as service,
+        pytest.raises(StoreFull, match="No room"),
+    ):
+        service.wait(JOB_ID, poll_s=0.01, patience_s=60, timeout_s=10)
+    assert len(handler.asked) == 1
 
 
 def test_waiting_ends_in_time_and_is_told_what_comes() -> None:
