@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from api.dashboard.pages import PAGES
 from client.local.servers import running_servers
@@ -27,9 +27,8 @@ WIDTHS = (400, 1280, 2560)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 ALL = Path("build/screenshots")
 CHOSEN = Path("docs/screenshots")
-KEPT = {"jobs-1280-light", "job-1280-dark", "job-400-light"}
+KEPT = {"jobs-1280-light", "job-1280-light", "job-400-light"}
 TALLEST = 2_400
-SETTLED = "document.querySelectorAll('[aria-busy], .spinner').length === 0"
 
 
 def addresses(ids: dict[str, str], dataset_id: str) -> Iterator[tuple[str, str]]:
@@ -43,7 +42,7 @@ def addresses(ids: dict[str, str], dataset_id: str) -> Iterator[tuple[str, str]]
 def shoot(page: Page, name: str) -> None:
     """Write a page as it is, in 256 colours."""
     page.wait_for_load_state("networkidle" if name.startswith("sign_in") else "load")
-    page.wait_for_function(SETTLED)
+    expect(page.locator("[aria-busy], .spinner")).to_have_count(0, timeout=30_000)
     page.wait_for_timeout(1_500)  # Charts and pictures are drawn once there is time.
     whole = Image.open(io.BytesIO(page.screenshot(full_page=True)))
     seen = whole.crop((0, 0, whole.width, min(whole.height, TALLEST))).convert("RGB").quantize(256)

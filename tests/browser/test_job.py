@@ -43,7 +43,7 @@ def test_the_grid_goes_through_time_by_keys(signed_in: Page, jobs: dict[str, str
     slider.focus()
     slider.press("Home")
     expect(picture).to_have_attribute("alt", "Sample grid at 400 images")
-    signed_in.wait_for_function("document.querySelector('#grids img').naturalWidth === 512")
+    expect(picture).to_have_js_property("naturalWidth", 512)
     slider.press("ArrowRight")
     expect(picture).to_have_attribute("alt", "Sample grid at 800 images")
     expect(signed_in.locator("#pairs img")).to_be_visible()
