@@ -14,18 +14,9 @@ from tests.integration.api import story
 from tests.integration.api.conftest import new_person
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.integration.api.conftest import Api, Person
 
 OTHER = seeded.PROTOCOL | {"extractor": "inception_v3", "resize": 299}
-
-
-@pytest.fixture(scope="module")
-def owner(api: Api) -> Iterator[Person]:
-    """The jobs are only looked at here: all tests of this module share them."""
-    with new_person(api) as person:
-        yield person
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +24,14 @@ def three(owner: Person) -> list[str]:
     """Two jobs under one protocol, one of them of another width and shorter, and one under another protocol."""
     ids = []
     with db.sessions()() as session:
+        dataset_id = story.upload(owner)
         for name, snapshots, config in (("wide", 3, {}), (seeded.HOSTILE, 2, {"width": 0.25})):
-            attempt = seeded.submit(owner, session, name, worker="w", **config)
+            config |= {"resolution": 64, "total_images": seeded.TOTAL}
+            job = story.submit(owner, name=name, dataset_id=dataset_id, config=config)
+            attempt = story.start(session, job)
             seeded.train(session, attempt, snapshots=snapshots)
             ids.append(str(attempt.job_id))
-        attempt = seeded.submit(owner, session, "by Inception", worker="w")
+        attempt = seeded.start(owner, session, "by Inception", worker="w")
         made = story.checkpoint(session, attempt, b"weights", images_seen=400)
         story.evaluation(session, attempt, made, images_seen=400, fid=9.0, protocol=OTHER)
         ids.append(str(attempt.job_id))

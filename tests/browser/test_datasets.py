@@ -6,19 +6,29 @@ import io
 import random
 from typing import TYPE_CHECKING
 
+import pytest
 from PIL import Image
 from playwright.sync_api import Page, Request, Route, expect
 
 from tests.browser.axe import serious
 from tests.browser.seeded import HOSTILE
+from tests.integration.api.conftest import new_person
 from tests.picture_files import form, png, pngs, zipped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.integration.api.conftest import Person
+    from tests.integration.api.conftest import Api, Person
 
 PART_BYTES = 4 * 1024 * 1024
+
+
+@pytest.fixture
+def owner(api: Api) -> Iterator[Person]:
+    """A tenant of the test's own: each begins with nothing."""
+    with new_person(api) as person:
+        yield person
 
 
 def noise(seed: int) -> bytes:

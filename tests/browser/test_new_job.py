@@ -17,12 +17,22 @@ from tests.browser.axe import serious
 from tests.browser.conftest import key_of
 from tests.browser.seeded import HOSTILE
 from tests.integration.api import story
+from tests.integration.api.conftest import new_person
 from tests.picture_files import form, pngs
 
 if TYPE_CHECKING:
-    from tests.integration.api.conftest import Person
+    from collections.abc import Iterator
+
+    from tests.integration.api.conftest import Api, Person
 
 JOB_PAGE = re.compile("(?<!/v1)/jobs/[0-9a-f-]{36}$")
+
+
+@pytest.fixture
+def owner(api: Api) -> Iterator[Person]:
+    """A tenant of the test's own: each begins with nothing."""
+    with new_person(api) as person:
+        yield person
 
 
 @pytest.fixture

@@ -14,13 +14,22 @@ from core.renderings.tables import Rendering
 from tests.browser import seeded
 from tests.browser.axe import serious
 from tests.integration.api import story
+from tests.integration.api.conftest import new_person
 from tests.picture_files import png
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.integration.api.conftest import Person
+    from tests.integration.api.conftest import Api, Person
+
+
+@pytest.fixture
+def owner(api: Api) -> Iterator[Person]:
+    """A tenant of the test's own: each begins with nothing."""
+    with new_person(api) as person:
+        yield person
 
 
 @pytest.fixture
