@@ -28,6 +28,7 @@ from worker.supervisor import write
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from uuid import UUID
 
     from core.renderings.service import Claim
     from core.schemas.training import TrainingConfig
@@ -54,7 +55,9 @@ def specify(claim: Claim, *, work_dir: Path) -> RenderSpec:
         asked = {name: value for name, value in asked.items() if name in Projection.model_fields}
     request = _REQUEST.validate_python(asked)
     cache_dir = settings().data_dir.absolute() / "cache"
-    files = _training_pictures(claim, config=config) if _wants_nearest(request) else None
+    files, positions = (
+        training_pictures(claim.dataset_id, config=config) if _wants_nearest(request) else (None, None)
+    )
     dataset = write(Session.get_one, Dataset, claim.dataset_id)
     return RenderSpec(
         generator=_generator(claim, folder=work_dir.parent / "generators"),
@@ -66,6 +69,7 @@ def specify(claim: Claim, *, work_dir: Path) -> RenderSpec:
         device="cpu" if settings().device == "cpu" else "cuda:0",
         images_dir=None if files is None else fetch_images(files, store(), cache_dir=cache_dir),
         dataset_hash=None if files is None else files.learned_hash(with_labels=config.needs_labels),
+        positions=positions,
         picture=_picture(claim, folder=work_dir / "picture") if isinstance(request, Projection) else None,
         classes=tuple(one["name"] for one in dataset.classes or []) if config.needs_labels else (),
     )
@@ -75,14 +79,20 @@ def _wants_nearest(request: Rendering) -> bool:
     return isinstance(request, PicturesIn) and request.nearest
 
 
-def _training_pictures(claim: Claim, *, config: TrainingConfig) -> DatasetFiles:
-    every = write(DatasetFiles.of, claim.dataset_id)
+def training_pictures(dataset_id: UUID, *, config: TrainingConfig) -> tuple[DatasetFiles, tuple[int, ...]]:
+    """The pictures that a training had of a dataset, and the position in it of each.
+
+    Raises:
+        DataFailed: they are deleted.
+    """
+    every = write(DatasetFiles.of, dataset_id)
     if not every.images:
         raise DataFailed(
             "The pictures of the training are deleted: none can be the nearest. Ask without nearest."
         )
     training, _ = split(every, share=config.held_out)
-    return training
+    position_of = {image.sha256: position for position, image in enumerate(every.images)}
+    return training, tuple(position_of[image.sha256] for image in training.images)
 
 
 def _generator(claim: Claim, *, folder: Path) -> Path:

@@ -85,6 +85,7 @@ class Generators:
             made = Neighbours(
                 spec.images_dir,
                 dataset_hash=spec.dataset_hash,
+                positions=spec.positions,
                 config=spec.config,
                 cache_dir=spec.cache_dir,
                 lpips=lpips,

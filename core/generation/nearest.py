@@ -12,9 +12,10 @@ import torch
 from core.metrics.nearest import TOGETHER, TrainingPictures
 from core.metrics.protocol import MAX_COPIES_REAL
 from core.metrics.real import evenly
-from core.training.data import load_pictures, picture_paths
+from core.training.data import load_pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -33,6 +34,7 @@ class Neighbours:
     Args:
         images_dir: of all of them.
         dataset_hash: names their content.
+        positions: of each in the dataset; None: their order.
         config: of the training.
         cache_dir: where they lie packed.
         lpips: the distance.
@@ -42,7 +44,14 @@ class Neighbours:
     """
 
     def __init__(
-        self, images_dir: Path, *, dataset_hash: str, config: Config, cache_dir: Path, lpips: Lpips
+        self,
+        images_dir: Path,
+        *,
+        dataset_hash: str,
+        positions: Sequence[int] | None,
+        config: Config,
+        cache_dir: Path,
+        lpips: Lpips,
     ) -> None:
         pictures_M3HW = load_pictures(
             images_dir,
@@ -53,14 +62,13 @@ class Neighbours:
             check_stop=lambda: None,
         )
         rows_K = evenly(min(MAX_COPIES_REAL, len(pictures_M3HW)), of=len(pictures_M3HW))
-        paths = picture_paths(images_dir)
-        self._names = [paths[row].name for row in rows_K.tolist()]
+        self._positions = [row if positions is None else positions[row] for row in rows_K.tolist()]
         parts = (pictures_M3HW[some] for some in torch.split(rows_K, TOGETHER))
         self._training = TrainingPictures(parts, count=len(rows_K), lpips=lpips)
 
     @torch.inference_mode()
     def of(self, picture_3HW: Tensor) -> list[dict[str, Any]]:
-        """The three nearest, or as many as there are, nearest first: `file`, its name, and `lpips`.
+        """The three nearest, or as many as there are, nearest first: `position` in the dataset, and `lpips`.
 
         Args:
             picture_3HW: uint8; its mirror image counts too.
@@ -68,6 +76,6 @@ class Neighbours:
         distance_M = self._training.distances(picture_3HW[None])[0]
         found = distance_M.topk(min(_TOLD, len(distance_M)), largest=False)
         return [
-            {"file": self._names[row], "lpips": round(distance, 4)}
+            {"position": self._positions[row], "lpips": round(distance, 4)}
             for distance, row in zip(found.values.tolist(), found.indices.tolist(), strict=True)
         ]

@@ -97,6 +97,10 @@ class RenderSpec(Frozen):
         None, description="Of the training pictures, where nearest ones are wanted"
     )
     dataset_hash: str | None = Field(None, description="Names their content; with images_dir")
+    positions: tuple[int, ...] | None = Field(
+        None,
+        description="Of each of them in the dataset, where the training had a part of it; else their order",
+    )
     picture: Path | None = Field(None, description="What a projection is to come near: a normalised picture")
     classes: tuple[str, ...] = Field((), description="Names of the classes, where the training was by class")
 

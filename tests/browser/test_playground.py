@@ -117,7 +117,7 @@ def test_pictures_are_looked_at_and_saved(
     page.get_by_role("button", name="Generated picture of seed 6").click()
     closer = asked(owner, job)
     assert (closer["request"]["seed"], closer["request"]["nearest"]) == (6, True)
-    nearest = {"seed-6.png": [{"file": "00002.png", "lpips": 0.1234}]}
+    nearest = {"seed-6.png": [{"position": 2, "lpips": 0.1234}]}
     render(closer, {"grid.png": ("main", "image/png")}, nearest=nearest)
     dialog = page.get_by_role("dialog", name="Seed 6")
     expect(dialog).to_contain_text("Training picture 2, LPIPS 0.123")

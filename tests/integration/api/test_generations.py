@@ -6,7 +6,7 @@ import base64
 import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import redis
@@ -17,11 +17,13 @@ from core.jobs.tables import Checkpoint
 from core.renderings import service
 from core.renderings.requests import MAX_WAITING_OF_JOB
 from core.renderings.tables import Rendering
+from core.schemas.families import parse_config
 from core.settings import settings
 from tests.integration.api import story
 from tests.integration.api.conftest import problem
-from tests.picture_files import png
+from tests.picture_files import form, png, pngs
 from tests.waiting import wait_until
+from worker import ingredients
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -277,3 +279,13 @@ def test_what_is_done_outlives_its_checkpoint(
     found = owner.get(f"/v1/generations/{made}").json()
     assert (found["status"], found["checkpoint_id"]) == (DONE, None)
     assert owner.get(f"/v1/generations/{made}/file").content == b"made"
+
+
+def test_nearest_pictures_are_told_by_their_places_in_the_dataset(owner: Person) -> None:
+    """Also where some of it was held out, and those that were trained on have places of their own."""
+    made = owner.post("/v1/datasets", files=form(pngs(24))).json()
+    listed = owner.get(f"/v1/datasets/{made['id']}/images", params={"limit": 100}).json()["items"]
+    config = parse_config({"family": "slaegan", "resolution": 64, "held_out": 0.4})
+    training, positions = ingredients.training_pictures(UUID(made["id"]), config=config)
+    assert 4 <= len(positions) <= 20
+    assert [image.sha256 for image in training.images] == [listed[place]["sha256"] for place in positions]

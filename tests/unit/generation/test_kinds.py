@@ -211,12 +211,13 @@ def test_nearest_training_pictures_are_named(slaegan: Rendered, tmp_path: Path, 
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         picture.save(images_dir / f"training-{seed}.png")
     given = {"images_dir": images_dir, "dataset_hash": "made", "weights_dir": weights_dir}
+    given["positions"] = tuple(10 + seed for seed in range(5))  # in a dataset of which others were held out
     tick, _ = slaegan(PicturesIn(seed=0, count=6, nearest=True, form="zip"), **given)
     nearest = tick.facts["nearest"]
     assert list(nearest) == [f"seed-{seed}.png" for seed in range(6)]
     for seed in range(5):
         first, second, third = nearest[f"seed-{seed}.png"]
-        assert first["file"] == f"training-{seed}.png"
+        assert first["position"] == 10 + seed
         assert first["lpips"] < 0.01 < second["lpips"] <= third["lpips"]
     assert nearest["seed-5.png"][0]["lpips"] > 0.01
     again, _ = slaegan(PicturesIn(seed=3, count=1, nearest=True), **given)

@@ -86,11 +86,8 @@ export class Gallery {
     }
   }
 
-  neighbour({ file, lpips }) {
-    const position = Number.parseInt(file, 10);
+  neighbour({ position, lpips }) {
     const told = `Training picture ${position}, LPIPS ${number(lpips)}`;
-    // With pictures held out, a place among the training pictures is not that in the dataset.
-    if (this.job.config.held_out > 0) return h("p", {}, told);
     const src = `/v1/datasets/${this.job.dataset_id}/images/${position}/file?redirect=false`;
     return h("figure", {}, h("img", { src, alt: `Training picture ${position}` }), h("figcaption", { class: "small" }, told));
   }
