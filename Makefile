@@ -27,14 +27,15 @@ up: $(STAMP) ## Start the whole stack, data in DATA=slaegan-data
 	$(BIN)/slaegan up --data $(DATA)
 
 # Two at a time, a file each, with servers of their own, the longest first; but one after the other where real
-# processes are timed.
+# processes are timed. Playwright keeps a loop of asyncio running in its process: no other test may run there.
+IN_PAIRS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: $(STAMP) ## Run every test that this machine can run
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not alone" \
-	  tests/e2e tests/browser tests/unit tests/integration tests/gpu
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PAIRS) -m "not alone" tests/e2e tests/unit tests/integration tests/gpu
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PAIRS) tests/browser
 	$(BIN)/python -m pytest -m alone tests/e2e
 
 browser: $(STAMP) ## Run the tests of the dashboard in Chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PAIRS) tests/browser
 
 screenshots: $(STAMP) ## Write pictures of the dashboard's pages into build/screenshots, and a few into docs/screenshots
 	$(BIN)/python -m tests.browser.screenshots
