@@ -105,6 +105,12 @@ def writes_of_jobs(owner: Person, session: Session) -> Writes:
     asked = owner.post(f"/v1/jobs/{ids['job_id']}/backtracking")
     yield "create_backtracking", asked
     yield "cancel_evaluation", owner.delete(f"/v1/evaluations/{asked.json()['id']}")
+    drawn = owner.post(f"/v1/jobs/{ids['job_id']}/generations", json={"kind": "pictures", "seed": 7})
+    yield "create_generation", drawn
+    yield "delete_generation", owner.delete(f"/v1/generations/{drawn.json()['id']}")
+    exported = owner.post(f"/v1/jobs/{ids['job_id']}/exports", json={"format": "safetensors"})
+    yield "create_export", exported
+    yield "delete_export", owner.delete(f"/v1/exports/{exported.json()['id']}")
     yield "redeliver", owner.post(f"/v1/deliveries/{ids['delivery_id']}/redeliver")
     yield "extend_job", owner.post(f"/v1/jobs/{succeeded['id']}/extend", json={"total_images": 10**6})
     made = owner.post("/v1/jobs", json={"dataset_id": ids["dataset_id"]})

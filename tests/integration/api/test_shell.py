@@ -23,21 +23,11 @@ NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancest
 
 def test_every_answer_carries_the_security_headers(own_api: Make) -> None:
     with own_api() as api, new_person(api) as person, httpx.Client(base_url=api.url, **CLIENT) as nobody:
-        answers = [person.get(path) for path in ("/v1/jobs", "/v1/nope", "/healthz", "/openapi.json", "/")]
+        answers = [person.get(path) for path in ("/v1/jobs", "/v1/nope", "/healthz", "/openapi.json")]
         answers += [nobody.get("/v1/jobs"), nobody.get("/v1/jobs", headers={"Host": "evil.example"})]
         answers += [person.head("/v1/jobs"), person.put("/v1/jobs"), person.post("/v1/jobs", content=b"{")]
-        assert [answer.status_code for answer in answers] == [
-            200,
-            404,
-            200,
-            200,
-            307,
-            401,
-            421,
-            200,
-            405,
-            415,
-        ]
+        codes = [200, 404, 200, 200, 401, 421, 200, 405, 415]
+        assert [answer.status_code for answer in answers] == codes
         for answer in answers:
             headers = answer.headers
             assert headers["content-security-policy"] == NOTHING
