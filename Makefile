@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA ?= slaegan-data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser screenshots check format bench bench-train bench-metrics bench-generate bench-codes families chaos fuzz fuzz-api load openapi openapi-release study ablation lock clean
+.PHONY: help setup demo up test browser screenshots check format bench bench-train bench-metrics bench-generate bench-codes families halving chaos fuzz fuzz-api load openapi openapi-release study ablation lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ families: $(STAMP) ## Compare all families at equal wall time, on PICTURES="name
 
 bench-generate: $(STAMP) ## Time 16 pictures at 256x256, in a warm process and a cold one
 	$(BIN)/python -m benchmarks.generate $(OPTIONS)
+
+halving: $(STAMP) ## Train every family through the service until its KID has halved, on PICTURES=folder; ten minutes each at most
+	$(BIN)/python -m benchmarks.halving --pictures $(PICTURES) $(OPTIONS)
 
 bench-codes: $(STAMP) ## Time training on latent codes against training on pictures, and what decoding loses
 	$(BIN)/python -m benchmarks.codes $(OPTIONS)
