@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
 
+from client.options import print_json, say
 from core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from client.pictures import Picture
 
@@ -41,6 +43,23 @@ def show_picture(picture: Picture) -> None:
         case _:
             Console().print(half_blocks(picture.data, width=Console().width))
     sys.stdout.flush()
+
+
+def keep_or_show(picture: Picture, *, to: Path | None, default: Path, showing: bool, as_json: bool) -> None:
+    """Show a picture, save it, or both: where it is not shown, it is saved, by default under its usual name.
+
+    Raises:
+        InvalidRequest: as `show_picture`.
+    """
+    if showing:
+        show_picture(picture)
+        if to is None:
+            return
+    path = picture.save(to or default)
+    if as_json:
+        print_json({"path": path})
+    else:
+        say(str(path))
 
 
 def way(environment: Mapping[str, str]) -> str:

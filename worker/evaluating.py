@@ -7,12 +7,10 @@ import shutil
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 from uuid import uuid4
 
-from sqlalchemy.exc import DBAPIError
-
 from core import tracing
 from core.datasets.files import DatasetFiles, fetch_images
 from core.datasets.held_out import split
-from core.errors import DatabaseUnavailable, InfrastructureError, LeaseLost, SlaeganError, from_code
+from core.errors import InfrastructureError, from_code
 from core.evaluations import service
 from core.files import sha256_of
 from core.garbage.names import clear
@@ -21,8 +19,9 @@ from core.jobs.workers import drain_of
 from core.schemas.families import parse_config
 from core.schemas.ticks import ErrorTick, EvaluationSpec, MetricsTick, Tick
 from core.settings import settings
-from core.storage import as_disk_error, remove, store
+from core.storage import remove, store
 from worker.artifacts import put
+from worker.holding import holding
 from worker.process import Child
 from worker.supervisor import Ending, LeaseKeeper, supervise, write
 from worker.training import scratch
@@ -67,24 +66,18 @@ def evaluate(claim: Claim, *, worker: str, stop: Flag) -> None:
             service.heartbeat(session, claim, lease_s=settings().lease_s)
         return lease.Wish.HAND_BACK if drain_of(session, worker) == "hand_back" else lease.Wish.GO_ON
 
-    try:
-        with LeaseKeeper(beat) as keeper:
-            _evaluate(claim, keeper=keeper, work_dir=scratch(worker), stop=stop)
-    except LeaseLost as error:
-        logger.warning("Evaluation %s stops: %s", claim.evaluation_id, error)
-    except InfrastructureError as error:
-        _lose(claim, error)
-    except SlaeganError as error:
-        _end(service.give_up, claim, error)
-    except OSError as error:
-        _lose(claim, as_disk_error(error, settings().data_dir))
-    except DBAPIError as error:
-        _lose(claim, DatabaseUnavailable(f"The database failed: {error.orig}"))
-    except Exception as error:
-        logger.exception("Evaluation %s met an error that is not its own.", claim.evaluation_id)
-        _end(service.give_up, claim, SlaeganError(f"{type(error).__name__}: {error}"))
-    finally:
-        shutil.rmtree(scratch(worker), ignore_errors=True)
+    with holding(
+        f"Evaluation {claim.evaluation_id}",
+        lose=lambda error, most, pause_s: _end(
+            service.lose, claim, error, max_attempts=most, pause_s=pause_s
+        ),
+        give_up=lambda error: _end(service.give_up, claim, error),
+    ):
+        try:
+            with LeaseKeeper(beat) as keeper:
+                _evaluate(claim, keeper=keeper, work_dir=scratch(worker), stop=stop)
+        finally:
+            shutil.rmtree(scratch(worker), ignore_errors=True)
 
 
 def _evaluate(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) -> None:
@@ -132,24 +125,11 @@ def _post(claim: Claim, result: MetricsTick, *, work_dir: Path) -> None:
             clear([key])
 
 
-def _lose(claim: Claim, error: SlaeganError) -> None:
-    _end(
-        service.lose,
-        claim,
-        error,
-        max_attempts=settings().max_evaluation_attempts,
-        pause_s=settings().retry_pause_s,
-    )
-
-
 def _end(
     work: Callable[Concatenate[Session, Claim, P], list[str]], claim: Claim, *args: P.args, **kwargs: P.kwargs
 ) -> None:
-    """Write how an evaluation ended, then delete the files that need not be kept any longer."""
-    try:
-        remove(write(work, claim, *args, **kwargs), store=store())
-    except LeaseLost as error:
-        logger.warning("Evaluation %s stops: %s", claim.evaluation_id, error)
+    """Write how an evaluation ended, then delete the files that need not be kept any longer. Raises LeaseLost."""
+    remove(write(work, claim, *args, **kwargs), store=store())
 
 
 def _specify(claim: Claim, *, work_dir: Path) -> EvaluationSpec:

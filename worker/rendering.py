@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from sqlalchemy.exc import DBAPIError
-
 from core import tracing
-from core.errors import DatabaseUnavailable, InfrastructureError, LeaseLost, SlaeganError
 from core.garbage.names import clear
 from core.jobs import filenames, lease
 from core.jobs.workers import drain_of
 from core.renderings import service
 from core.renderings.service import NewFile
 from core.settings import settings
-from core.storage import as_disk_error
 from worker.artifacts import put
+from worker.holding import holding
 from worker.ingredients import specify
 from worker.supervisor import LeaseKeeper, write
 from worker.training import scratch
 from worker.warm import WarmChild
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -35,8 +30,6 @@ if TYPE_CHECKING:
     from core.schemas.ticks import RenderedTick
     from worker.stopping import Flag
 
-logger = logging.getLogger(__name__)
-P = ParamSpec("P")
 PUTS_AT_ONCE = 8
 # Of this process, which takes one request after the other.
 _WARM = WarmChild()
@@ -59,26 +52,20 @@ def render(claim: Claim, *, worker: str, stop: Flag) -> None:
         return lease.Wish.HAND_BACK if drain_of(session, worker) == "hand_back" else lease.Wish.GO_ON
 
     work_dir = scratch(worker) / "request"
-    try:
-        with LeaseKeeper(beat) as keeper:
-            _render(claim, keeper=keeper, work_dir=work_dir, stop=stop)
-    except LeaseLost as error:
-        logger.warning("The %s %s stops: %s", claim.what, claim.rendering_id, error)
-    except InfrastructureError as error:
-        _lose(claim, error)
-    except SlaeganError as error:
-        _end(service.give_up, claim, error)
-    except OSError as error:
-        _lose(claim, as_disk_error(error, settings().data_dir))
-    except DBAPIError as error:
-        _lose(claim, DatabaseUnavailable(f"The database failed: {error.orig}"))
-    except Exception as error:
-        logger.exception("The %s %s met an error that is not its own.", claim.what, claim.rendering_id)
-        _end(service.give_up, claim, SlaeganError(f"{type(error).__name__}: {error}"))
-    finally:
-        shutil.rmtree(work_dir, ignore_errors=True)
-        if stop.is_set:
-            _WARM.close()
+    with holding(
+        f"The {claim.what} {claim.rendering_id}",
+        lose=lambda error, most, pause_s: write(
+            service.lose, claim, error, max_attempts=most, pause_s=pause_s
+        ),
+        give_up=lambda error: write(service.give_up, claim, error),
+    ):
+        try:
+            with LeaseKeeper(beat) as keeper:
+                _render(claim, keeper=keeper, work_dir=work_dir, stop=stop)
+        finally:
+            shutil.rmtree(work_dir, ignore_errors=True)
+            if stop.is_set:
+                _WARM.close()
 
 
 def _render(claim: Claim, *, keeper: LeaseKeeper, work_dir: Path, stop: Flag) -> None:
@@ -111,26 +98,6 @@ def _post(claim: Claim, rendered: RenderedTick, *, files_dir: Path) -> None:
         with ThreadPoolExecutor(max_workers=PUTS_AT_ONCE) as pool:
             list(pool.map(stored, keys))
         files = [NewFile(storage_key=keys[file.name], **file.model_dump()) for file in rendered.files]
-        _end(service.post, claim, files=files, facts=rendered.facts)
+        write(service.post, claim, files=files, facts=rendered.facts)
     finally:
         clear(list(keys.values()))
-
-
-def _lose(claim: Claim, error: SlaeganError) -> None:
-    _end(
-        service.lose,
-        claim,
-        error,
-        max_attempts=settings().max_evaluation_attempts,
-        pause_s=settings().retry_pause_s,
-    )
-
-
-def _end(
-    work: Callable[Concatenate[Session, Claim, P], None], claim: Claim, *args: P.args, **kwargs: P.kwargs
-) -> None:
-    """Write how a rendering ended."""
-    try:
-        write(work, claim, *args, **kwargs)
-    except LeaseLost as error:
-        logger.warning("The %s %s stops: %s", claim.what, claim.rendering_id, error)

@@ -56,14 +56,13 @@ def list_generations(
     rows, next_cursor = requests.page(
         database, tenant_id=tenant, job_id=job_id, what="generation", limit=limit, cursor=cursor
     )
-    items = described.many(database, rows, out=GenerationOut, keep_s=settings().generation_keep_s)
-    return Page(items=items, next_cursor=next_cursor)
+    return Page(items=described.many(database, rows, out=GenerationOut), next_cursor=next_cursor)
 
 
 @router.get("/generations/{generation_id}", summary="State, files and facts of a generation")
 def get_generation(generation_id: UUID, tenant: Tenant, database: Database) -> GenerationOut:
     row = requests.get(database, tenant_id=tenant, what="generation", rendering_id=generation_id)
-    return described.one(database, row, out=GenerationOut, keep_s=settings().generation_keep_s)
+    return described.one(database, row, out=GenerationOut)
 
 
 @router.get(
@@ -126,14 +125,13 @@ def list_exports(
     rows, next_cursor = requests.page(
         database, tenant_id=tenant, job_id=job_id, what="export", limit=limit, cursor=cursor
     )
-    items = described.many(database, rows, out=ExportOut, keep_s=settings().generation_keep_s)
-    return Page(items=items, next_cursor=next_cursor)
+    return Page(items=described.many(database, rows, out=ExportOut), next_cursor=next_cursor)
 
 
 @router.get("/exports/{export_id}", summary="State, file and facts of an export")
 def get_export(export_id: UUID, tenant: Tenant, database: Database) -> ExportOut:
     row = requests.get(database, tenant_id=tenant, what="export", rendering_id=export_id)
-    return described.one(database, row, out=ExportOut, keep_s=settings().generation_keep_s)
+    return described.one(database, row, out=ExportOut)
 
 
 @router.get(
@@ -168,7 +166,7 @@ def _asked(
     row = requests.ask(database, asked, tenant_id=tenant, job_id=job_id, max_waiting=limit)
     trail.about(database, row.id)
     database.refresh(row)
-    answer = described.one(database, row, out=out, keep_s=settings().generation_keep_s)
+    answer = described.one(database, row, out=out)
     response = once.commit(database, answer, location=f"/v1/{row.what}s/{row.id}")
     if not answer.status.final:
         # A broker may take its time.

@@ -11,7 +11,7 @@ from client.arguments import find_job
 from client.options import LOOK, Data, Job, Json, Key, Run, Url, connect, print_json, say, say_aside, show
 from client.results import download_results
 from client.tables import samples_table
-from client.terminal import show_picture
+from client.terminal import keep_or_show, show_picture
 from client.verdict import verdict
 from core.errors import NotFound
 
@@ -101,12 +101,4 @@ def curve(
     """Fetch the FID curve as a picture, by default into ./curve.png; its numbers are in `slaegan metrics`."""
     with connect(url, key, data) as client:
         picture = client.curve(find_job(client, job).id)
-    if showing:
-        show_picture(picture)
-    if showing and to is None:
-        return
-    path = picture.save(to or Path("curve.png"))
-    if as_json:
-        print_json({"path": path})
-    else:
-        say(str(path))
+    keep_or_show(picture, to=to, default=Path("curve.png"), showing=showing, as_json=as_json)

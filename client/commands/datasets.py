@@ -11,7 +11,7 @@ import typer
 from client.arguments import find_dataset
 from client.options import DATASETS, Data, Dataset, Json, Key, Url, connect, print_json, say, show
 from client.tables import datasets_table, facts_table, images_table
-from client.terminal import show_picture
+from client.terminal import keep_or_show
 
 app = typer.Typer()
 
@@ -92,15 +92,7 @@ def preview(
     """Fetch a contact sheet of a dataset's first 64 pictures, by default into ./preview.jpg."""
     with connect(url, key, data) as client:
         picture = client.preview(find_dataset(client, dataset).id)
-    if showing:
-        show_picture(picture)
-    if showing and to is None:
-        return
-    path = picture.save(to or Path("preview.jpg"))
-    if as_json:
-        print_json({"path": path})
-    else:
-        say(str(path))
+    keep_or_show(picture, to=to, default=Path("preview.jpg"), showing=showing, as_json=as_json)
 
 
 @app.command(rich_help_panel=DATASETS, epilog="Example: slaegan delete 3f2a")

@@ -146,13 +146,7 @@ def train(
             if not as_json:
                 tell(made)
             asked = asked.model_copy(update={"dataset_id": made.id})
-        job = client.create_job(asked)
-        if watching:
-            (_stream if as_json else _announced)(client, job)
-        elif as_json:
-            print_json(job)
-        else:
-            say(f"Job {job.id}")
+        _submitted(client, client.create_job(asked), watching=watching, as_json=as_json)
 
 
 @app.command(rich_help_panel=TRAIN, epilog="Example: slaegan watch last")
@@ -165,9 +159,13 @@ def watch(job: Job, *, as_json: Json = False, url: Url = None, key: Key = None, 
         (_stream if as_json else _watch)(client, find_job(client, job))
 
 
-def _announced(client: SlaeGan, job: JobOut) -> None:
-    say(f"Job {job.id}")
-    _watch(client, job)
+def _submitted(client: SlaeGan, job: JobOut, *, watching: bool, as_json: bool) -> None:
+    if not as_json:
+        say(f"Job {job.id}")
+    elif not watching:
+        print_json(job)
+    if watching:
+        (_stream if as_json else _watch)(client, job)
 
 
 def _stream(client: SlaeGan, job: JobOut) -> None:

@@ -12,9 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 from core.errors import LeaseLost, SlaeganError
 from core.evaluations.judgement import judge
 from core.evaluations.tables import Evaluation
-from core.jobs import accounting, endings
+from core.jobs import accounting, endings, lease
 from core.jobs.best import shown
-from core.jobs.lease import expiry
 from core.jobs.retention import forget_generators
 from core.jobs.service import advance
 from core.jobs.tables import Checkpoint, Job
@@ -134,10 +133,7 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
         update(Evaluation)
         .where(Evaluation.id == evaluation.id)
         .values(
-            status="running",
-            worker=worker,
-            lease_token=token,
-            lease_expires_at=expiry(lease_s),
+            **lease.taken(token, worker=worker, lease_s=lease_s),
             attempts=Evaluation.attempts + 1,
         )
         .execution_options(synchronize_session=False)
@@ -172,7 +168,7 @@ def claim(session: Session, *, worker: str, lease_s: float) -> Claim | None:
 
 def heartbeat(session: Session, held: Claim, *, lease_s: float) -> None:
     """Extend the lease. Raises LeaseLost, also when the job was cancelled meanwhile."""
-    _fenced(session, held, lease_expires_at=expiry(lease_s))
+    _fenced(session, held, lease_expires_at=lease.expiry(lease_s))
 
 
 def post(
@@ -255,22 +251,14 @@ def lose(
     """
     if held.attempt >= max_attempts:
         return give_up(session, held, error)
-    pause = expiry(pause_s * 2 ** (held.attempt - 1))
-    _fenced(session, held, lease_token=uuid4(), lease_expires_at=pause, worker=None)
+    _fenced(session, held, **lease.put_off(attempt=held.attempt, pause_s=pause_s))
     accounting.end_evaluation(session, held.token, outcome="requeued")
     return []
 
 
 def hand_back(session: Session, held: Claim) -> None:
     """Give an evaluation back to the queue uncounted (the worker is told to stop). Raises LeaseLost."""
-    _fenced(
-        session,
-        held,
-        status="queued",
-        lease_token=None,
-        lease_expires_at=None,
-        attempts=Evaluation.attempts - 1,
-    )
+    _fenced(session, held, **lease.returned(), attempts=Evaluation.attempts - 1)
     accounting.end_evaluation(session, held.token, outcome="requeued")
 
 
@@ -288,8 +276,7 @@ def warn(session: Session, evaluation: Evaluation, *, error: SlaeganError) -> No
 def _end(session: Session, held: Claim, *, status: str, **values: Any) -> None:
     # The job's row is locked before the evaluation's, here and in the sweep: one order, no deadlock.
     session.execute(select(Job.id).where(Job.id == held.job_id).with_for_update())
-    ended = {"status": status, "lease_token": None, "lease_expires_at": None, **values}
-    _fenced(session, held, finished_at=func.clock_timestamp(), **ended)
+    _fenced(session, held, **lease.ended(status), **values)
     accounting.end_evaluation(session, held.token, outcome="finished" if status == "done" else status)
 
 

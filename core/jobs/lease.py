@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from sqlalchemy import ColumnElement, func, select, update
 
@@ -45,6 +46,32 @@ class Attempt:
 def expiry(lease_s: float) -> ColumnElement[Any]:
     """The database's time at which a lease taken now runs out."""
     return func.clock_timestamp() + timedelta(seconds=lease_s)
+
+
+def taken(token: UUID, *, worker: str, lease_s: float) -> dict[str, Any]:
+    """The columns of a row that a worker takes from the queue."""
+    return {"status": "running", "worker": worker, "lease_token": token, "lease_expires_at": expiry(lease_s)}
+
+
+def returned() -> dict[str, Any]:
+    """The columns of a row that goes back to the queue."""
+    return {"status": "queued", "lease_token": None, "lease_expires_at": None}
+
+
+def put_off(*, attempt: int, pause_s: float) -> dict[str, Any]:
+    """The columns of a row whose next try comes after a while: under a lease that nobody holds, until the sweep.
+
+    Args:
+        attempt: the number of the one that failed, from 1.
+        pause_s: the while after the first; it doubles with each further one.
+    """
+    return {"lease_token": uuid4(), "lease_expires_at": expiry(pause_s * 2 ** (attempt - 1)), "worker": None}
+
+
+def ended(status: str) -> dict[str, Any]:
+    """The columns of a row that is over."""
+    over = {"lease_token": None, "lease_expires_at": None, "finished_at": func.clock_timestamp()}
+    return {"status": status, **over}
 
 
 def heartbeat(session: Session, attempt: Attempt, *, lease_s: float) -> None:

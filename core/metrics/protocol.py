@@ -203,18 +203,7 @@ def planned_protocol(
         ConfigurationFailed: an "auto" was left, weights without a hash, or the pictures are too few for KID.
     """
     evaluation = config.evaluation
-    if evaluation.extractor == "auto" or evaluation.precision == "auto":
-        raise ConfigurationFailed(
-            f"The evaluation's extractor is {evaluation.extractor!r} and its precision is "
-            f"{evaluation.precision!r}; both are resolved when a job is submitted. Submit it again, or name them.",
-        )
-    features = _FEATURES[evaluation.extractor]
-    sha256 = CATALOGUE[evaluation.extractor].sha256 or evaluation.weights_sha256
-    if sha256 is None:
-        raise ConfigurationFailed(
-            f"The evaluation does not say which weights of {evaluation.extractor} it means; their hash is resolved "
-            "when a job is submitted. Submit it again, or name it as weights_sha256.",
-        )
+    features, sha256 = _extractor(evaluation)
     if image_count < MIN_REAL:
         raise ConfigurationFailed(
             f"KID compares subsets of half the real pictures and needs at least {MIN_REAL} of them; "
@@ -243,6 +232,22 @@ def planned_protocol(
         torch_fidelity=version("torch-fidelity"),
     )
     return _by_class(planned, classes, labels) if config.needs_labels and labels is not None else planned
+
+
+def _extractor(evaluation: EvaluationConfig) -> tuple[_Features, str]:
+    """What is taken of a resolved configuration's extractor, and the hash of its weights."""
+    if evaluation.extractor == "auto" or evaluation.precision == "auto":
+        raise ConfigurationFailed(
+            f"The evaluation's extractor is {evaluation.extractor!r} and its precision is "
+            f"{evaluation.precision!r}; both are resolved when a job is submitted. Submit it again, or name them.",
+        )
+    sha256 = CATALOGUE[evaluation.extractor].sha256 or evaluation.weights_sha256
+    if sha256 is None:
+        raise ConfigurationFailed(
+            f"The evaluation does not say which weights of {evaluation.extractor} it means; their hash is resolved "
+            "when a job is submitted. Submit it again, or name it as weights_sha256.",
+        )
+    return _FEATURES[evaluation.extractor], sha256
 
 
 def _by_class(planned: MetricProtocol, classes: Sequence[str], labels: Sequence[int]) -> ClassedProtocol:

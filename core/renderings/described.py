@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from core.renderings.tables import RenderedFile
 from core.schemas.renderings import RenderedFileOut, RenderingOut, RenderingStatus
+from core.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,21 +23,20 @@ Out = TypeVar("Out", bound=RenderingOut)
 SHOWN_IN_LISTS = ("main", "preview")
 
 
-def one(session: Session, row: Rendering, *, out: type[Out], keep_s: float) -> Out:
+def one(session: Session, row: Rendering, *, out: type[Out]) -> Out:
     """A rendering with all its files.
 
     Args:
         session: for one read.
         row: of the rendering.
         out: as what it is told.
-        keep_s: how long it stays once it is over.
     """
     query = select(RenderedFile).where(RenderedFile.rendering_id == row.id)
     files = session.scalars(query.order_by(RenderedFile.position)).all()
-    return _described(row, files, out=out, keep_s=keep_s)
+    return _described(row, files, out=out)
 
 
-def many(session: Session, rows: Sequence[Rendering], *, out: type[Out], keep_s: float) -> list[Out]:
+def many(session: Session, rows: Sequence[Rendering], *, out: type[Out]) -> list[Out]:
     """Renderings without their single pictures, of which each may have a thousand; one query for all their files."""
     query = select(RenderedFile).where(
         RenderedFile.rendering_id.in_([row.id for row in rows]), RenderedFile.role.in_(SHOWN_IN_LISTS)
@@ -44,10 +44,11 @@ def many(session: Session, rows: Sequence[Rendering], *, out: type[Out], keep_s:
     files: dict[UUID, list[RenderedFile]] = {}
     for file in session.scalars(query.order_by(RenderedFile.position)):
         files.setdefault(file.rendering_id, []).append(file)
-    return [_described(row, files.get(row.id, []), out=out, keep_s=keep_s) for row in rows]
+    return [_described(row, files.get(row.id, []), out=out) for row in rows]
 
 
-def _described(row: Rendering, files: Sequence[RenderedFile], *, out: type[Out], keep_s: float) -> Out:
+def _described(row: Rendering, files: Sequence[RenderedFile], *, out: type[Out]) -> Out:
+    kept = timedelta(seconds=settings().generation_keep_s)
     return out(
         id=row.id,
         job_id=row.job_id,
@@ -64,7 +65,7 @@ def _described(row: Rendering, files: Sequence[RenderedFile], *, out: type[Out],
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
-        expires_at=row.finished_at + timedelta(seconds=keep_s) if row.finished_at else None,
+        expires_at=row.finished_at + kept if row.finished_at else None,
     )
 
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnElement, func, select, update
 
 from core.errors import InfrastructureError, LeaseLost
-from core.jobs.lease import expiry
+from core.jobs import lease
 from core.jobs.tables import Checkpoint, Job
 from core.jobs.workers import drain_of
 from core.renderings.tables import RenderedFile, Rendering
@@ -105,10 +105,7 @@ def _taken(session: Session, rendering: Rendering, *, worker: str, lease_s: floa
         update(Rendering)
         .where(Rendering.id == rendering.id)
         .values(
-            status="running",
-            worker=worker,
-            lease_token=token,
-            lease_expires_at=expiry(lease_s),
+            **lease.taken(token, worker=worker, lease_s=lease_s),
             attempts=Rendering.attempts + 1,
             started_at=func.clock_timestamp(),
         )
@@ -136,7 +133,7 @@ def _taken(session: Session, rendering: Rendering, *, worker: str, lease_s: floa
 
 def heartbeat(session: Session, held: Claim, *, lease_s: float) -> None:
     """Extend the lease. Raises LeaseLost."""
-    _fenced(session, held, lease_expires_at=expiry(lease_s))
+    _fenced(session, held, lease_expires_at=lease.expiry(lease_s))
 
 
 def check_held(session: Session, held: Claim) -> None:
@@ -188,20 +185,12 @@ def lose(session: Session, held: Claim, error: SlaeganError, *, max_attempts: in
     if held.attempt >= max_attempts:
         give_up(session, held, error)
         return
-    pause = expiry(pause_s * 2 ** (held.attempt - 1))
-    _fenced(session, held, lease_token=uuid4(), lease_expires_at=pause, worker=None)
+    _fenced(session, held, **lease.put_off(attempt=held.attempt, pause_s=pause_s))
 
 
 def hand_back(session: Session, held: Claim) -> None:
     """Give a rendering back to the queue uncounted (the worker is told to stop). Raises LeaseLost."""
-    _fenced(
-        session,
-        held,
-        status="queued",
-        lease_token=None,
-        lease_expires_at=None,
-        attempts=Rendering.attempts - 1,
-    )
+    _fenced(session, held, **lease.returned(), attempts=Rendering.attempts - 1)
 
 
 def take_back(session: Session, *, max_attempts: int) -> None:
@@ -231,8 +220,7 @@ def take_back(session: Session, *, max_attempts: int) -> None:
 
 
 def _end(session: Session, held: Claim, *, status: str, **values: Any) -> None:
-    ended = {"status": status, "lease_token": None, "lease_expires_at": None, "picture": None}
-    _fenced(session, held, finished_at=func.clock_timestamp(), **ended, **values)
+    _fenced(session, held, **lease.ended(status), picture=None, **values)
 
 
 def _fenced(session: Session, held: Claim, **values: Any) -> None:

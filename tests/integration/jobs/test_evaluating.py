@@ -78,7 +78,8 @@ def test_an_evaluation_without_a_picture(db: Sessions, held: Claim, tmp_path: Pa
 def test_a_picture_that_came_too_late_is_removed_again(db: Sessions, held: Claim, tmp_path: Path) -> None:
     with db.begin() as session:
         evaluations.hand_back(session, held)
-    _post(held, result(tmp_path), work_dir=tmp_path)
+    with pytest.raises(LeaseLost):
+        _post(held, result(tmp_path), work_dir=tmp_path)
     assert (row(db).status, row(db).picture_key) == ("queued", None)
     assert list(store().keys(f"jobs/{held.job_id}")) == []
 
@@ -92,7 +93,8 @@ def test_a_picture_stays_while_a_row_names_it(
         raise LeaseLost("The answer to a commit that was made did not arrive.")
 
     monkeypatch.setattr("worker.evaluating.write", answer_lost)
-    _post(held, result(tmp_path), work_dir=tmp_path)
+    with pytest.raises(LeaseLost):
+        _post(held, result(tmp_path), work_dir=tmp_path)
     assert list(store().keys(f"jobs/{held.job_id}")) == [row(db).picture_key]
 
 
